@@ -1,0 +1,1 @@
+"""Roads to and from the formats, one file or folder per format."""

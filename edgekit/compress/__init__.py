@@ -1,0 +1,1 @@
+"""Compression at the hub: graph in, graph out, one file per method."""

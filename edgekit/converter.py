@@ -1,0 +1,137 @@
+"""The seam to the formats: what a converter reads and writes, and the direct roads that skip the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from edgekit.registry import Probe
+from edgekit.spec import Signature
+
+if TYPE_CHECKING:
+    from edgekit.quantize.plan import QuantPlan
+    from edgekit.target import Target
+    from edgekit.worker import Worker
+
+__all__ = ["Converter", "DirectRoad", "Feeds", "RoadRequest", "SourceModel", "Written"]
+
+Feeds = Mapping[str, np.ndarray]
+
+
+@dataclass
+class SourceModel:
+    """A trained model opened by its converter: it can answer, and it can be read from the places in `exports`.
+
+    Attributes:
+        kind: Name of the converter that opened it.
+        path: What the user gave.
+        signature: Names, dtypes and shapes as the source has them.
+        run: The source's own answer, by its own framework, to feeds by name.
+        exports: Forms it is readable in, by name: ``"hub"`` (an .onnx file) always, unless `hub_error` says why not;
+            ``"saved_model"`` and ``"saved_model_batch1"`` where there is one.
+        hub_error: Why the source could not be brought to the hub; direct roads may still go.
+        worker: The child its framework lives in, for direct roads that need the same framework.
+        versions: Package versions that took part.
+        notes: What a user should know of how it was read, such as a fall-back loader.
+    """
+
+    kind: str
+    path: Path
+    signature: Signature
+    run: Callable[[Feeds], dict[str, np.ndarray]]
+    exports: dict[str, Path]
+    hub_error: str = ""
+    worker: Worker | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Ends the child, if there is one."""
+        if self.worker is not None:
+            self.worker.close()
+
+
+@dataclass(frozen=True)
+class Written:
+    """Files a road wrote, the one to open first, and how its tensors are named where that is already known.
+
+    Attributes:
+        files: All files that belong together, such as ``[model.xml, model.bin]``.
+        input_names: For inputs of the source's signature, the file's name, where the road knows it.
+        output_names: The same for outputs.
+        notes: What a user should know of how it was written.
+        versions: Package versions that took part.
+    """
+
+    files: tuple[Path, ...]
+    input_names: Mapping[str, str] = field(default_factory=dict)
+    output_names: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Converter(Protocol):
+    """One format: read into the hub, or written from it, or both.
+
+    `accepts` and `read` are for formats that can be a source, `write` for formats that can be an artifact;
+    `reads` and `writes` say which are there. Each may live in a child process.
+    """
+
+    name: str
+    reads: bool
+    writes: bool
+    suffix: str
+
+    def probe(self) -> Probe:
+        """Whether what it needs is installed and works; never raises."""
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the content of `path`, not its name, is of this format."""
+
+    def read(self, path: Path, stage: Path) -> SourceModel:
+        """Opens a source model, leaving its exports under the folder `stage`."""
+
+    def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
+        """Writes the hub graph (an ``onnx_ir.Model``) as `path`, weights and activations as `plan` says."""
+
+
+@dataclass(frozen=True)
+class RoadRequest:
+    """What a direct road is asked for.
+
+    Attributes:
+        precision: One name of DESIGN 4, such as ``"w8a8"``.
+        target: The device, which decides placement and types.
+        path: The file to write.
+        calibration: Gives feeds one sample at a time, from the start at each call; empty where none is needed.
+    """
+
+    precision: str
+    target: Target
+    path: Path
+    calibration: Callable[[], Sequence[Feeds]]
+
+
+@dataclass(frozen=True)
+class DirectRoad:
+    """A vendor's converter that skips the hub.
+
+    Attributes:
+        name: As printed by ``--dry-run``, such as ``"keras -> tflite (TensorFlow's converter)"``.
+        needs: The export of the source it starts from, such as ``"saved_model_batch1"``.
+        format: The format it writes.
+        precisions: The precisions it honours.
+        why: Why it may be taken in place of the hub, or when.
+        drive: Does it.
+    """
+
+    name: str
+    needs: str
+    format: str
+    precisions: tuple[str, ...]
+    why: str
+    drive: Callable[[SourceModel, RoadRequest], Written]

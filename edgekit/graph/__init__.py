@@ -1,0 +1,1 @@
+"""Helpers over onnx-ir, the hub's graph: load, clean, shapes, walk, replace, cost."""

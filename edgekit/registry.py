@@ -1,0 +1,120 @@
+"""Which runtimes, converters, targets and model cards exist: a name and where to find it, imported on first use.
+
+Built-in entries are the tables below; a package adds its own through the entry-point groups of the same names
+(``edgekit.runtimes``, ``edgekit.converters``, ``edgekit.targets``, ``edgekit.models``). Being listed promises nothing:
+whether a runtime works here is answered by its `probe()`, which really tries it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any
+
+from edgekit.errors import UnavailableError, UnsupportedError
+
+__all__ = ["Probe", "RUNTIMES", "CONVERTERS", "MODELS", "TARGETS", "Registry"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What trying an optional part showed.
+
+    Attributes:
+        available: Whether it worked when tried.
+        version: Vendor package and version, such as ``"onnxruntime 1.31.1"``; empty when it is not there.
+        reason: Why it does not work here; empty when it does.
+        extra: The extra that installs it.
+    """
+
+    available: bool
+    version: str = ""
+    reason: str = ""
+    extra: str = ""
+
+    def require(self, what: str) -> None:
+        """Raises UnavailableError, with the command that installs `what`, unless it is available."""
+        if not self.available:
+            hint = f"pip install 'edgekit-ml[{self.extra}]'" if self.extra else ""
+            raise UnavailableError(f"{what} is not available: {self.reason}", hint=hint)
+
+
+class Registry:
+    """Names mapped to ``"package.module:attribute"``; the module is imported when the name is first asked for."""
+
+    def __init__(self, group: str, noun: str, builtin: Mapping[str, str]) -> None:
+        self._group = group
+        self._noun = noun
+        self._builtin = MappingProxyType(dict(builtin))
+        self._loaded: dict[str, Any] = {}
+
+    def places(self) -> dict[str, str]:
+        """Every name with its dotted place; a built-in name cannot be taken by an installed package."""
+        found = {point.name: point.value for point in sorted(entry_points(group=self._group), key=lambda p: p.name)}
+        return {**found, **self._builtin}
+
+    def names(self) -> list[str]:
+        """Built-in names in their own order, then those of installed packages."""
+        extra = [name for name in self.places() if name not in self._builtin]
+        return [*self._builtin, *extra]
+
+    def get(self, name: str) -> Any:
+        """The registered object. Raises UnsupportedError for a name nobody registered."""
+        if name not in self._loaded:
+            places = {**self._builtin} if name in self._builtin else self.places()
+            if name not in places:
+                known = ", ".join(self.names())
+                raise UnsupportedError(f"there is no {self._noun} named {name!r}", hint=f"known: {known}")
+            module, _, attribute = places[name].partition(":")
+            try:
+                self._loaded[name] = getattr(import_module(module), attribute)
+            except (ImportError, AttributeError) as error:
+                raise UnavailableError(
+                    f"the {self._noun} {name!r} at {places[name]} cannot be imported: {error}"
+                ) from error
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        for name in self.names():
+            yield name, self.get(name)
+
+
+RUNTIMES = Registry(
+    "edgekit.runtimes",
+    "runtime",
+    {
+        "tflite": "edgekit.runtimes.tflite:ENGINE",
+        "onnx": "edgekit.runtimes.onnx:ENGINE",
+        "openvino": "edgekit.runtimes.openvino:ENGINE",
+        "reference": "edgekit.runtimes.reference:ENGINE",
+        "null": "edgekit.runtimes.null:ENGINE",
+    },
+)
+
+CONVERTERS = Registry(
+    "edgekit.converters",
+    "converter",
+    {
+        "keras": "edgekit.converters.keras:CONVERTER",
+        "tensorflow": "edgekit.converters.tensorflow:CONVERTER",
+        "onnx": "edgekit.converters.onnx:CONVERTER",
+        "tflite": "edgekit.converters.tflite:CONVERTER",
+        "openvino": "edgekit.converters.openvino:CONVERTER",
+    },
+)
+
+MODELS = Registry(
+    "edgekit.models",
+    "model",
+    {
+        "basic-pitch": "edgekit.models.basic_pitch:CARD",
+        "efficientnet-lite0": "edgekit.models.efficientnet_lite:CARD",
+        "emotion": "edgekit.models.emotion:CARD",
+        "sleep-stages": "edgekit.models.sleep_stages:CARD",
+    },
+)
+
+TARGETS = Registry("edgekit.targets", "target", {})

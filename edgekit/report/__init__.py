@@ -1,0 +1,1 @@
+"""Measured and planned results as text, markdown or JSON, one renderer each."""

@@ -1,0 +1,296 @@
+"""The seam to the vendors' engines, and the session that does once what every engine needs.
+
+An *engine* opens a file and runs arrays through it. A *session* stands in front of it: it checks feeds before the
+engine sees them, takes turns between threads, turns integer inputs and outputs into real numbers and back, hands out
+results the caller owns, and maps what the engine raises to edgekit's errors.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgekit.errors import ArtifactError, EdgekitError, InputError
+from edgekit.registry import Probe
+from edgekit.spec import Signature, TensorSpec
+
+__all__ = ["Engine", "EngineOptions", "OpenModel", "OpPlacement", "Session"]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine is to open a model.
+
+    Attributes:
+        threads: Threads for one call; None leaves it to the engine.
+        precision: Arithmetic for float models: ``"fp32"`` unless asked otherwise (``"bf16"``, ``"fp16"``).
+        device: ``"cpu"``, ``"gpu"`` or ``"npu"``.
+        vendor: Options in the vendor's own words, passed on as they are.
+    """
+
+    threads: int | None = None
+    precision: str = "fp32"
+    device: str = "cpu"
+    vendor: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OpPlacement:
+    """One operation as the engine really prepared it.
+
+    Attributes:
+        name: The engine's name of it, or the names of what was fused into it.
+        type: The engine's word for what it does, such as ``"QLinearConv"``.
+        precision: The arithmetic it runs in: ``"int8"``, ``"fp32"``, ...
+        macs: Multiply-accumulates of one call, where the shapes are known.
+    """
+
+    name: str
+    type: str
+    precision: str
+    macs: int | None = None
+
+
+class OpenModel(Protocol):
+    """A file an engine has opened.
+
+    Attributes:
+        inputs: In the order `run` takes them.
+        outputs: In the order `run` gives them.
+        precision: The arithmetic float operations run in, as the engine reports it.
+        lends_outputs: True when `run` returns the engine's own buffers, which the next call overwrites.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    precision: str
+    lends_outputs: bool
+
+    def run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """One call. `arrays` have been checked: right number, dtype, native byte order, rank and shape."""
+
+    def close(self) -> None:
+        """Gives back what the engine holds."""
+
+
+class Engine(Protocol):
+    """A vendor's library. `placements(path, options) -> list[OpPlacement]` is optional: what really runs, op by op."""
+
+    name: str
+    formats: tuple[str, ...]
+
+    def probe(self) -> Probe:
+        """Really tries the engine and says what it saw; never raises, and remembers the answer."""
+
+    def open(self, path: Path, options: EngineOptions) -> OpenModel:
+        """Opens a model file. Raises ArtifactError or UnsupportedError, never a vendor's exception."""
+
+
+class Session:
+    """One loaded model. Safe to call from several threads; calls take turns.
+
+    Args:
+        model: What an engine opened.
+        runtime: Name of the runtime, for reports and errors.
+        signature: What callers see, when it is not the engine's own: same tensors, other names or float in place of
+            quantized integers.
+        input_names: For each input of `signature`, the engine's name for it.
+        output_names: For each output of `signature`, the engine's name for it.
+        integer_io: Show quantized inputs and outputs as the integers they are.
+        check_finite: Refuse NaN and infinity in float feeds.
+    """
+
+    def __init__(
+        self,
+        model: OpenModel,
+        *,
+        runtime: str,
+        signature: Signature | None = None,
+        input_names: Mapping[str, str] | None = None,
+        output_names: Mapping[str, str] | None = None,
+        integer_io: bool = False,
+        check_finite: bool = False,
+    ) -> None:
+        self.runtime = runtime
+        self.precision = model.precision
+        self._model = model
+        self._lock = threading.Lock()
+        self._check_finite = check_finite
+        self.signature = signature or _public_signature(model, integer_io)
+        self._engine_inputs = _order(model.inputs, self.signature.inputs, input_names or {}, "input")
+        engine_outputs = _order(model.outputs, self.signature.outputs, output_names or {}, "output")
+        wanted = {spec.name: spec for spec in self.signature.inputs}
+        back = {engine: ours for ours, engine in self._engine_inputs.items()}
+        # The hot path reads these tuples only: our name, dtype, exact shape or None, our spec, parameters to quantize.
+        self._wanted = tuple(
+            (back[spec.name], np.dtype(_numpy_name(wanted[back[spec.name]])), _static_shape(wanted[back[spec.name]]),
+             wanted[back[spec.name]], _conversion(wanted[back[spec.name]], spec))
+            for spec in model.inputs
+        )  # fmt: skip
+        names = {engine: ours for ours, engine in engine_outputs.items()}
+        self._names = tuple(names[spec.name] for spec in model.outputs)
+        self._dequantize = {
+            names[spec.name]: quant
+            for spec in model.outputs
+            if (quant := _conversion(self.signature.output(names[spec.name]), spec)) is not None
+        }
+        self._copies = model.lends_outputs
+        self._run = model.run
+
+    def run(self, feeds: Mapping[str, np.ndarray], *, copy: bool = True) -> dict[str, np.ndarray]:
+        """One inference on raw tensors.
+
+        Args:
+            feeds: An array for every input by name, of the signature's dtype and shape.
+            copy: False lends the engine's own output buffers where it has them: the next call overwrites them.
+
+        Returns:
+            An array for every output by name; with `copy`, the caller's own.
+
+        Raises:
+            InputError: A feed is missing, extra, or of another dtype, rank or shape than the signature's.
+            ArtifactError: The engine failed on a feed that matches the signature.
+        """
+        arrays = []
+        for name, dtype, shape, spec, quant in self._wanted:
+            try:
+                array = feeds[name]
+            except (KeyError, TypeError, IndexError):
+                raise self._names_error(feeds) from None
+            if array.__class__ is not np.ndarray or array.dtype is not dtype or array.shape != shape:
+                array = _fit(array, spec, dtype)
+            if self._check_finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InputError(
+                    f"input {name!r} holds NaN or infinity", hint="load with check_finite=False to allow it"
+                )
+            arrays.append(array if quant is None else quant.quantize(array))
+        if len(feeds) != len(arrays):
+            raise self._names_error(feeds)
+        with self._lock:
+            try:
+                results = self._run(arrays)
+            except EdgekitError:
+                raise
+            except Exception as error:
+                raise ArtifactError(
+                    f"{self.runtime} failed on feeds that match the signature: {_first_line(error)}"
+                ) from error
+            if copy and self._copies:
+                results = [result.copy() for result in results]
+        answer = dict(zip(self._names, results, strict=True))
+        for name, quant in self._dequantize.items():
+            answer[name] = quant.dequantize(answer[name])
+        return answer
+
+    def _names_error(self, feeds: object) -> InputError:
+        want = [entry[0] for entry in self._wanted]
+        if self._run is _closed:
+            return InputError("the session is closed", hint="load the model again")
+        if not isinstance(feeds, Mapping):
+            return InputError(
+                f"feeds must map input names to arrays, not {type(feeds).__name__}", hint=f"inputs: {want}"
+            )
+        missing = [name for name in want if name not in feeds]
+        extra = [str(name) for name in feeds if name not in want]
+        said = [f"missing {missing}"] if missing else []
+        said += [f"unknown {extra}"] if extra else []
+        return InputError("feeds do not match the inputs: " + ", ".join(said), hint=f"inputs: {want}")
+
+    def close(self) -> None:
+        """Gives back what the engine holds. Closing twice is harmless; running after it is an InputError."""
+        with self._lock:
+            if self._run is not _closed:
+                self._run = _closed
+                self._model.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _closed(arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    raise InputError("the session is closed", hint="load the model again")
+
+
+def _public_signature(model: OpenModel, integer_io: bool) -> Signature:
+    def shown(spec: TensorSpec) -> TensorSpec:
+        return spec if integer_io or spec.quant is None else replace(spec, dtype="float32", quant=None)
+
+    return Signature(tuple(map(shown, model.inputs)), tuple(map(shown, model.outputs)))
+
+
+def _order(
+    engine: Sequence[TensorSpec], ours: Sequence[TensorSpec], renames: Mapping[str, str], what: str
+) -> dict[str, str]:
+    """For each of our names the engine's, checked to be one to one."""
+    pairs = {spec.name: renames.get(spec.name, spec.name) for spec in ours}
+    if sorted(pairs.values()) != sorted(spec.name for spec in engine):
+        raise ArtifactError(
+            f"the file's {what}s {[s.name for s in engine]} are not those of the signature, {sorted(pairs.values())}"
+        )
+    return pairs
+
+
+def _numpy_name(spec: TensorSpec) -> str:
+    return {"string": "object", "bfloat16": "uint16"}.get(spec.dtype, spec.dtype)
+
+
+def _static_shape(spec: TensorSpec) -> tuple[int, ...] | None:
+    return tuple(int(d) for d in spec.shape) if spec.is_static else None
+
+
+def _conversion(ours: TensorSpec, engine: TensorSpec) -> Any:
+    """The parameters between our real numbers and the engine's integers; None when nothing is to be converted."""
+    return engine.quant if engine.quant is not None and ours.dtype == "float32" else None
+
+
+def _fit(value: object, spec: TensorSpec, dtype: np.dtype[Any]) -> np.ndarray:
+    """`value` as an array the engine reads right, or an InputError that says what it should have been."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(f"input {spec.name!r} is a masked array", hint="fill it first: x.filled(0)")
+    if not isinstance(value, np.ndarray | np.generic):
+        raise InputError(
+            f"input {spec.name!r} is a {type(value).__name__}, not an array",
+            hint=f"np.asarray(x, dtype=np.{dtype.name})",
+        )
+    array = np.asarray(value)
+    if array.dtype.newbyteorder("=") != dtype:
+        raise InputError(
+            f"input {spec.name!r} wants {spec.dtype}, got {array.dtype.name}", hint=f"x.astype(np.{dtype.name})"
+        )
+    if not spec.accepts_shape(array.shape):
+        raise InputError(
+            f"input {spec.name!r} wants shape {_dims(spec.shape)}, got {_dims(array.shape)}",
+            hint=_shape_hint(array.shape, spec),
+        )
+    return array if array.dtype.isnative else array.astype(dtype)
+
+
+def _shape_hint(got: Sequence[int], spec: TensorSpec) -> str:
+    want = spec.shape
+    if len(got) == len(want) - 1 and TensorSpec("", spec.dtype, want[1:]).accepts_shape(got):
+        return "add the batch dimension: x[None]"
+    if len(got) == len(want) == 4:
+        for order in ((0, 2, 3, 1), (0, 3, 1, 2)):
+            if spec.accepts_shape([got[i] for i in order]):
+                return f"another layout? x.transpose{order}"
+    return ""
+
+
+def _dims(shape: Sequence[int | str]) -> str:
+    return "[" + ", ".join(str(d) for d in shape) + "]"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -1,0 +1,157 @@
+"""A target: what a device takes and how to serve it, as data. The named ones are the files in ``edgekit/targets``."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import ArtifactError, UnsupportedError
+from edgekit.registry import TARGETS
+
+__all__ = ["Placement", "Target"]
+
+SCHEMA = "edgekit.target"
+VERSION = 1
+
+_FOLDER = Path(__file__).parent / "targets"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a format wants quantized tensors on this target, and of which types.
+
+    Attributes:
+        activations: Integer dtype of activations, ``"uint8"`` or ``"int8"``.
+        symmetric_activations: Zero point in the middle of the range.
+        weights: Integer dtype of weights, always symmetric.
+        per_channel: One scale per output channel of a weight.
+        anchors: Op types that are quantized for their own sake.
+        followers: Op types quantized when what feeds them already is, because the engine has an integer kernel.
+        quantize_outputs: Whether outputs of anchors get parameters too, for engines that requantize in the kernel.
+        float_io: Inputs and outputs of the file stay float.
+    """
+
+    activations: str
+    weights: str = "int8"
+    symmetric_activations: bool = False
+    per_channel: bool = True
+    anchors: tuple[str, ...] = ()
+    followers: tuple[str, ...] = ()
+    quantize_outputs: bool = False
+    float_io: bool = True
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device: the formats and precisions it takes, in order of preference, and how each is to be written.
+
+    Attributes:
+        name: As given to ``--target``.
+        title: What it is, for people.
+        architectures: ``platform.machine()`` values it is; empty for any.
+        formats: Formats it takes, best first.
+        precisions: For each format the precisions that make sense on it.
+        refusals: For each format and precision it takes no part in, why, with the source of the claim.
+        placements: For each format, where and how int8 is placed.
+        batch: The batch size files are written for where the format fixes it.
+        threads: Threads to serve with; None leaves it to the engine.
+        notes: Facts behind the choices, with where they were measured or read.
+    """
+
+    name: str
+    title: str
+    architectures: tuple[str, ...]
+    formats: tuple[str, ...]
+    precisions: Mapping[str, tuple[str, ...]]
+    refusals: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    placements: Mapping[str, Placement] = field(default_factory=dict)
+    batch: int = 1
+    threads: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether this machine is of an architecture the target names."""
+        return not self.architectures or platform.machine().lower() in self.architectures
+
+    @classmethod
+    def named(cls, name: str) -> Target:
+        """The target called `name`, or read from a file when `name` is the path of a .json file."""
+        if name.endswith(".json"):
+            return cls.from_file(Path(name))
+        if (path := _FOLDER / f"{name}.json").is_file() and path.parent == _FOLDER:
+            return cls.from_file(path)
+        if name in TARGETS.names():
+            target = TARGETS.get(name)
+            return target if isinstance(target, cls) else cls.from_file(Path(target))
+        raise UnsupportedError(
+            f"there is no target named {name!r}", hint=f"known: {', '.join(cls.names())}; or a .json file"
+        )
+
+    @staticmethod
+    def names() -> list[str]:
+        """All named targets: those of this package, then those of installed ones."""
+        return [*sorted(path.stem for path in _FOLDER.glob("*.json")), *TARGETS.names()]
+
+    @classmethod
+    def from_file(cls, path: Path) -> Target:
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(
+                f"{path} is not a target: {error!r}", hint="compare `edgekit list targets --json`"
+            ) from error
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Target:
+        """Reads what `to_json` gave."""
+        if data.get("schema") != SCHEMA or data.get("version") != VERSION:
+            raise ArtifactError(f"not a target of version {VERSION}: schema {data.get('schema')!r}")
+        if "same_as" in data:
+            machine = platform.machine().lower()
+            if machine not in data["same_as"]:
+                raise UnsupportedError(
+                    f"target {data['name']!r} knows no {machine}", hint="name the device's own target"
+                )
+            return replace(cls.named(data["same_as"][machine]), name=data["name"], title=data["title"])
+        return cls(
+            name=data["name"],
+            title=data["title"],
+            architectures=tuple(data.get("architectures", ())),
+            formats=tuple(data["formats"]),
+            precisions={format: tuple(names) for format, names in data["precisions"].items()},
+            refusals=data.get("refusals", {}),
+            placements={format: _placement(fields) for format, fields in data.get("placements", {}).items()},
+            batch=data.get("batch", 1),
+            threads=data.get("threads"),
+            notes=tuple(data.get("notes", ())),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "name": self.name,
+            "title": self.title,
+            "architectures": list(self.architectures),
+            "formats": list(self.formats),
+            "precisions": {format: list(names) for format, names in self.precisions.items()},
+            "refusals": {format: dict(reasons) for format, reasons in self.refusals.items()},
+            "placements": {format: _fields(placement) for format, placement in self.placements.items()},
+            "batch": self.batch,
+            "threads": self.threads,
+            "notes": list(self.notes),
+        }
+
+
+def _placement(fields: Mapping[str, Any]) -> Placement:
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return Placement(**plain)
+
+
+def _fields(placement: Placement) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(placement).items()}

@@ -1,0 +1,1 @@
+"""Models edgekit knows: one file per family, each with its card."""
