@@ -1,0 +1,95 @@
+"""A model's card: what a published model is for, where it is from, and the processing it was trained with.
+
+A source file that is known by its content gets its processing and labels without being asked for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.registry import MODELS
+
+if TYPE_CHECKING:
+    from edgekit.processing import Processing
+
+__all__ = ["Card", "SourceFile", "content_sha256", "find_card"]
+
+_SAVED_MODEL = "saved_model.pb"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file the model is published as.
+
+    Attributes:
+        path: Within its package; ``"archive.zip!member"`` for one inside an archive.
+        sha256: Of its content; of ``saved_model.pb`` for a SavedModel.
+        processing: Where this file needs another than its family.
+    """
+
+    path: str
+    sha256: str
+    processing: Processing | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model.
+
+    Attributes:
+        name: As in the registry.
+        title: A line for people.
+        task: What it answers, such as ``"image classification"``.
+        package: Where it is published, ``package==version``.
+        files: What it is published as, known by content.
+        license: SPDX identifier of the weights' license, as the package states it.
+        processing: From real-world inputs to an answer, as it was trained; labels are in it.
+        metrics: Figures to be reproduced, by what they are, with the data they were measured on.
+        notes: What else a user should know.
+    """
+
+    name: str
+    title: str
+    task: str
+    package: str
+    files: tuple[SourceFile, ...]
+    license: str
+    processing: Processing
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.processing.labels
+
+    @property
+    def sha256s(self) -> tuple[str, ...]:
+        return tuple(file.sha256 for file in self.files)
+
+    def for_content(self, sha256: str) -> Card | None:
+        """The card with the processing of the file of that content; None if it is not of this model."""
+        file = next((file for file in self.files if file.sha256 == sha256), None)
+        if file is None:
+            return None
+        return replace(self, processing=file.processing) if file.processing is not None else self
+
+
+def find_card(path: Path) -> Card | None:
+    """The card of the model at `path`, a file or a SavedModel folder, by its content; None if it is not known."""
+    sha256 = content_sha256(path)
+    if sha256 is None:
+        return None
+    return next((card for _, known in MODELS if (card := known.for_content(sha256)) is not None), None)
+
+
+def content_sha256(path: Path) -> str | None:
+    """The hash a card knows the model at `path` by; None where there is no file to hash."""
+    file = path / _SAVED_MODEL if path.is_dir() else path
+    if not file.is_file():
+        return None
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

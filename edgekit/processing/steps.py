@@ -1,0 +1,144 @@
+"""The table of processing steps, and how a step that is data becomes a function.
+
+A step is a mapping with ``"op"``, a name of the table, and that op's arguments. The table leads to a *maker*: a
+function of keyword-only arguments that checks them once, when a bundle is loaded, and returns what is done to every
+value. A package adds steps through the entry-point group ``edgekit.steps``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from edgekit.errors import ArtifactError, UnsupportedError
+from edgekit.registry import Registry
+from edgekit.spec import TensorSpec
+
+__all__ = ["STEPS", "Apply", "Step", "StepContext", "compile_steps", "integers", "number", "one_of", "plain_steps"]
+
+Step: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step may look at beside the value.
+
+    Attributes:
+        spec: The input a value is made ready for; None after the model.
+        labels: Names of the classes, by index.
+    """
+
+    spec: TensorSpec | None = None
+    labels: tuple[str, ...] = ()
+
+
+Apply: TypeAlias = Callable[[Any, StepContext], Any]
+
+STEPS = Registry(
+    "edgekit.steps",
+    "processing step",
+    {
+        "decode_image": "edgekit.processing.image:decode_image",
+        "color": "edgekit.processing.image:color",
+        "crop": "edgekit.processing.image:crop",
+        "center_crop": "edgekit.processing.image:center_crop",
+        "resize": "edgekit.processing.image:resize",
+        "layout": "edgekit.processing.image:layout",
+        "decode_wav": "edgekit.processing.audio:decode_wav",
+        "mono": "edgekit.processing.audio:mono",
+        "resample": "edgekit.processing.audio:resample",
+        "frame": "edgekit.processing.audio:frame",
+        "normalize": "edgekit.processing.tensor:normalize",
+        "cast": "edgekit.processing.tensor:cast",
+        "reshape": "edgekit.processing.tensor:reshape",
+        "expand": "edgekit.processing.tensor:expand",
+        "pad": "edgekit.processing.tensor:pad",
+        "replace_nonfinite": "edgekit.processing.tensor:replace_nonfinite",
+        "select": "edgekit.processing.results:select",
+        "softmax": "edgekit.processing.results:softmax",
+        "sigmoid": "edgekit.processing.results:sigmoid",
+        "argmax": "edgekit.processing.results:argmax",
+        "top_k": "edgekit.processing.results:top_k",
+        "threshold": "edgekit.processing.results:threshold",
+        "join_frames": "edgekit.processing.results:join_frames",
+        "events": "edgekit.processing.results:events",
+    },
+)
+
+
+def compile_steps(steps: Iterable[Step], where: str) -> tuple[Apply, ...]:
+    """The functions that `steps` stand for. Raises ArtifactError naming the op or argument that is wrong."""
+    return tuple(_compile(step, f"step {index} of {where}") for index, step in enumerate(steps, start=1))
+
+
+def _compile(step: Step, where: str) -> Apply:
+    op = step.get("op") if isinstance(step, Mapping) else None
+    if not isinstance(op, str):
+        raise ArtifactError(f"{where} has no op: {step!r}", hint='a step is {"op": NAME, ARGUMENT: VALUE, ...}')
+    try:
+        maker = STEPS.get(op)
+    except UnsupportedError as error:
+        raise ArtifactError(f"{where}: there is no op {op!r}", hint=error.hint) from None
+    arguments = {key: value for key, value in step.items() if key != "op"}
+    known = inspect.signature(maker).parameters
+    if unknown := sorted(set(arguments) - set(known)):
+        takes = ", ".join(known) or "no arguments"
+        raise ArtifactError(f"{where}: {op!r} has no argument {unknown[0]!r}", hint=f"it takes: {takes}")
+    required = [name for name, parameter in known.items() if parameter.default is inspect.Parameter.empty]
+    if missing := [name for name in required if name not in arguments]:
+        raise ArtifactError(f"{where}: {op!r} needs the argument {missing[0]!r}")
+    try:
+        return maker(**arguments)
+    except ArtifactError as error:
+        raise ArtifactError(f"{where}: {op!r}: {error.message}", hint=error.hint) from None
+
+
+def plain_steps(steps: Iterable[Step], where: str) -> tuple[dict[str, Any], ...]:
+    """`steps` with tuples turned into lists, so that a record equals what its JSON gives back."""
+    if isinstance(steps, Mapping | str) or not isinstance(steps, Iterable):
+        raise ArtifactError(f"the steps of {where} are not a list")
+    return tuple(
+        {str(key): _plain(value, where) for key, value in step.items()} if isinstance(step, Mapping) else step
+        for step in steps
+    )
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    raise ArtifactError(f"{where} holds a {type(value).__name__}, which JSON cannot")
+
+
+def number(name: str, value: Any, *, above: float | None = None, most: float | None = None) -> float:
+    """`value` as a float, checked to be one and within its bounds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise ArtifactError(f"{name} must be a number, not {value!r}")
+    if above is not None and not value > above:
+        raise ArtifactError(f"{name} must be above {above:g}, not {value!r}")
+    if most is not None and not value <= most:
+        raise ArtifactError(f"{name} must be at most {most:g}, not {value!r}")
+    return float(value)
+
+
+def integers(name: str, value: Any, *, count: int | None = None, least: int | None = None) -> tuple[int, ...]:
+    """`value`, one integer or a list of them, as a tuple checked for its length and lower bound."""
+    items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
+        raise ArtifactError(f"{name} must be of integers, not {value!r}")
+    if count is not None and len(items) != count:
+        raise ArtifactError(f"{name} must be {count} integers, not {value!r}")
+    if least is not None and any(item < least for item in items):
+        raise ArtifactError(f"{name} must be at least {least}, not {value!r}")
+    return tuple(items)
+
+
+def one_of(name: str, value: Any, known: Iterable[str]) -> str:
+    """`value`, checked to be a known word."""
+    words = list(known)
+    if value not in words:
+        raise ArtifactError(f"{name} cannot be {value!r}", hint=f"known: {', '.join(words)}")
+    return str(value)
