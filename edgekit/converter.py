@@ -79,12 +79,24 @@ class Converter(Protocol):
 
     `accepts` and `read` are for formats that can be a source, `write` for formats that can be an artifact;
     `reads` and `writes` say which are there. Each may live in a child process.
+
+    Attributes:
+        name: What it is registered as.
+        format: The artifact format it writes or its direct roads lead to, such as ``"tflite"``; empty for none.
+        suffix: Of the file to open, such as ``".tflite"``.
+        reads: Whether it reads sources.
+        writes: Whether it writes from the hub.
+        exports: Forms `read` leaves a source in, see `SourceModel.exports`.
+        roads: Direct roads to its format.
     """
 
     name: str
+    format: str
+    suffix: str
     reads: bool
     writes: bool
-    suffix: str
+    exports: tuple[str, ...]
+    roads: tuple[DirectRoad, ...]
 
     def probe(self) -> Probe:
         """Whether what it needs is installed and works; never raises."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,9 @@ class Recipe:
         description: What it is good for, in a line.
         rules: Applied in order; of those that match an operation the last one decides.
         observer: How activation ranges are estimated; ``"min-max"`` takes the true extremes of all samples.
-        min_sqnr_db: Signal to quantization noise of the outputs against the source, in dB, below which the result is
-            refused as useless. It catches collapses; it does not promise accuracy on a task.
+        min_sqnr_db: Signal to noise of the outputs against the source, in dB, below which the result is refused as
+            useless. It catches collapses; it does not promise accuracy on a task.
+        max_relative: Largest difference from the source, as a share of an output's range, that is accepted.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Recipe:
     rules: tuple[Rule, ...] = ()
     observer: str = "min-max"
     min_sqnr_db: float | None = None
+    max_relative: float | None = None
 
     @classmethod
     def named(cls, name: str) -> Recipe:
@@ -90,6 +92,7 @@ class Recipe:
             "rules": rules,
             "observer": self.observer,
             "min_sqnr_db": self.min_sqnr_db,
+            "max_relative": self.max_relative,
         }
 
     @classmethod
@@ -97,29 +100,53 @@ class Recipe:
         """Reads what `to_json` gave. Raises ArtifactError naming what is wrong with it."""
         if data.get("schema") != SCHEMA or data.get("version") != VERSION:
             raise ArtifactError(f"not a recipe of version {VERSION}: schema {data.get('schema')!r}")
-        known = {"schema", "version", "name", "precision", "description", "rules", "observer", "min_sqnr_db"}
+        known = {"schema", "version", *(field.name for field in fields(cls))}
         if unknown := set(data) - known:
             raise ArtifactError(f"a recipe has no {sorted(unknown)}", hint=f"it has: {sorted(known)}")
-        try:
-            rules = tuple(Rule(**rule) for rule in data.get("rules", ()))
-        except TypeError as error:
-            raise ArtifactError(f"a rule of the recipe is wrong: {error}") from error
-        precision = canonical_precision(data.get("precision", ""))
+        precision = canonical_precision(_text(data, "precision", ""))
+        rules = data.get("rules", [])
+        if not isinstance(rules, list | tuple):
+            raise ArtifactError(f"the rules of a recipe are a list, not {rules!r}")
         return cls(
-            name=data.get("name", precision),
+            name=_text(data, "name", precision),
             precision=precision,
-            description=data.get("description", ""),
-            rules=rules,
-            observer=data.get("observer", "min-max"),
-            min_sqnr_db=data.get("min_sqnr_db"),
+            description=_text(data, "description", ""),
+            rules=tuple(_rule(rule) for rule in rules),
+            observer=_text(data, "observer", "min-max"),
+            min_sqnr_db=_number(data, "min_sqnr_db"),
+            max_relative=_number(data, "max_relative"),
         )
 
     @classmethod
     def from_file(cls, path: Path) -> Recipe:
         try:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, AttributeError) as error:
-            raise ArtifactError(f"{path} is not a recipe: {error}") from error
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise ArtifactError(
+                f"{path} is not a recipe: {error}", hint="compare `edgekit list recipes --json`"
+            ) from error
+
+
+def _text(data: Mapping[str, Any], name: str, default: str) -> str:
+    value = data.get(name, default)
+    if not isinstance(value, str):
+        raise ArtifactError(f"{name!r} of a recipe is a text, not {value!r}")
+    return value
+
+
+def _number(data: Mapping[str, Any], name: str) -> float | None:
+    value = data.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ArtifactError(f"{name!r} of a recipe is a number or null, not {value!r}")
+    return value
+
+
+def _rule(data: Any) -> Rule:
+    known = [field.name for field in fields(Rule)]
+    if not isinstance(data, Mapping) or "precision" not in data or not set(data) <= set(known):
+        raise ArtifactError(f"a rule of the recipe is wrong: {data!r}", hint=f"it needs a precision, and has: {known}")
+    texts = {name: _text(data, name, "") for name in data}
+    return Rule(**{**texts, "precision": canonical_precision(texts["precision"])})
 
 
 _W8A8 = Recipe(
@@ -130,7 +157,7 @@ _W8A8 = Recipe(
 )
 
 NAMED: Mapping[str, Recipe] = {
-    "fp32": Recipe("fp32", "fp32", "the source's own numbers: the reference for everything else"),
+    "fp32": Recipe("fp32", "fp32", "the source's own numbers: the reference for everything else", max_relative=1e-4),
     "fp16": Recipe(
         "fp16", "fp16", "weights stored in half precision: half the size, no calibration, fp32 speed on CPUs"
     ),

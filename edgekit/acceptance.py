@@ -1,0 +1,147 @@
+"""Whether a written file may enter a bundle: it is run in a child and its answers are held against the source's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.converter import Feeds, SourceModel, Written
+from edgekit.errors import ConversionError
+from edgekit.feeds import random_feeds
+from edgekit.parity import Parity, compare, match_outputs, value_range
+from edgekit.recipe import Recipe
+from edgekit.registry import RUNTIMES
+from edgekit.trial import Trial, try_file
+
+__all__ = ["Accepted", "Reference", "accept", "make_reference", "native_runtime"]
+
+RANDOM_FEEDS = 4
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The source's own answers, which every file is held against.
+
+    Attributes:
+        random: Fixed random feeds; they reach every corner of the arithmetic but look like no real input.
+        real: Samples of the user's data, held out from calibration where there are enough.
+        random_answers: The source's answers to `random`.
+        real_answers: The source's answers to `real`.
+        data: What `real` is, in words.
+    """
+
+    random: Sequence[Feeds]
+    real: Sequence[Feeds]
+    random_answers: Sequence[Mapping[str, np.ndarray]]
+    real_answers: Sequence[Mapping[str, np.ndarray]]
+    data: str
+
+    @property
+    def feeds(self) -> list[Feeds]:
+        return [*self.real, *self.random]
+
+    @property
+    def answers(self) -> list[Mapping[str, np.ndarray]]:
+        return [*self.real_answers, *self.random_answers]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A file that passed, with what was seen.
+
+    Attributes:
+        trial: What it did in the child.
+        runtime: The runtime it was tried with.
+        output_names: For each of the source's output names, the file's.
+        parity: Against the source, on real data where there is some, on random feeds otherwise.
+        random_parity: Against the source on random feeds.
+    """
+
+    trial: Trial
+    runtime: str
+    output_names: dict[str, str]
+    parity: Parity
+    random_parity: Parity
+
+    def facts(self) -> dict[str, Any]:
+        """What the bundle records of it."""
+        return {
+            "int8_macs_share": self.trial.int8_macs_share,
+            "parity": self.parity.to_json(),
+            "parity_random": self.random_parity.to_json(),
+            "verified_with": {"runtime": self.runtime, "engine": self.trial.version, "precision": self.trial.precision},
+            "layout": {spec.name: list(spec.shape) for spec in self.trial.signature.inputs},
+        }
+
+    def tolerance(self, expected: Sequence[Mapping[str, np.ndarray]], places: Sequence[int]) -> dict[str, float]:
+        """Largest difference a golden test of this file may show, for each output.
+
+        Twice what was seen here, for engines round differently on other processors, and never less than 1e-4 of the
+        output's range.
+        """
+        limits = {}
+        for name, theirs in self.output_names.items():
+            want = [np.asarray(expected[i][name], dtype="float64") for i in places]
+            have = [np.asarray(self.trial.outputs[i][theirs], dtype="float64") for i in places]
+            worst = max((float(np.abs(w - h).max()) for w, h in zip(want, have, strict=True) if w.size), default=0.0)
+            spread = value_range(np.concatenate([w.ravel() for w in want])) if any(w.size for w in want) else 1.0
+            limits[name] = float(f"{2 * worst + 1e-4 * spread:.6g}")
+        return limits
+
+
+def make_reference(source: SourceModel, real: Sequence[Feeds], data: str, seed: int) -> Reference:
+    """Asks the source itself, once, for the answers every file is held against."""
+    random = random_feeds(source.signature, count=RANDOM_FEEDS, seed=seed)
+    return Reference(
+        random=random,
+        real=real,
+        random_answers=[source.run(feed) for feed in random],
+        real_answers=[source.run(feed) for feed in real],
+        data=data,
+    )
+
+
+def native_runtime(format: str) -> str:
+    """The runtime whose own format this is."""
+    for name, engine in RUNTIMES:
+        if engine.formats[0] == format:
+            return name
+    raise ConversionError(f"no runtime opens {format} files, so what was written cannot be verified")
+
+
+def accept(written: Written, format: str, recipe: Recipe, source: SourceModel, reference: Reference) -> Accepted:
+    """Runs a written file and holds it against the source.
+
+    Raises:
+        ConversionError: It does not run, gives other shapes, or is further from the source than the recipe allows.
+    """
+    runtime = native_runtime(format)
+    RUNTIMES.get(runtime).probe().require(f"the {runtime} runtime, needed to verify {format} files,")
+    trial = try_file(
+        written.files[0], runtime, reference.feeds, inputs=source.signature.inputs, input_names=written.input_names
+    )
+    names = dict(written.output_names) or match_outputs(reference.answers, trial.outputs)
+    outputs = [{ours: answer[theirs] for ours, theirs in names.items()} for answer in trial.outputs]
+    real = len(reference.real)
+    random_parity = compare(reference.random_answers, outputs[real:], data="fixed random feeds")
+    parity = compare(reference.real_answers, outputs[:real], data=reference.data) if real else random_parity
+    accepted = Accepted(trial, runtime, names, parity, random_parity)
+    _judge(accepted, recipe)
+    return accepted
+
+
+def _judge(accepted: Accepted, recipe: Recipe) -> None:
+    for parity in (accepted.parity, accepted.random_parity):
+        if recipe.max_relative is not None and parity.relative > recipe.max_relative:
+            raise ConversionError(
+                f"differs from the source by {parity.relative:.2g} of the output range on {parity.data}; "
+                f"{recipe.name} allows {recipe.max_relative:g}"
+            )
+    if recipe.min_sqnr_db is not None and accepted.parity.sqnr_db < recipe.min_sqnr_db:
+        raise ConversionError(
+            f"reaches only {accepted.parity.sqnr_db:.1f} dB against the source on {accepted.parity.data}; "
+            f"{recipe.name} wants {recipe.min_sqnr_db:g} dB"
+        )

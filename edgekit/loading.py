@@ -1,0 +1,218 @@
+"""The verb `load`: the best variant this device can run, verified, as a session."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.bundle import Artifact, Bundle
+from edgekit.errors import ArtifactError, UnavailableError, UnsupportedError
+from edgekit.opening import detect_format, open_session
+from edgekit.processing import Processing
+from edgekit.registry import RUNTIMES
+from edgekit.runtime import Engine, EngineOptions, Session
+from edgekit.spec import Signature, TensorSpec
+
+__all__ = ["candidates", "check_golden", "is_bundle", "load", "open_variant"]
+
+
+def load(
+    path: str | Path,
+    *,
+    runtime: str | None = None,
+    variant: str | None = None,
+    threads: int | None = None,
+    precision: str = "fp32",
+    check_finite: bool = False,
+    integer_io: bool = False,
+) -> Session:
+    """Opens a bundle, or a bare .tflite, .onnx or .xml file, ready to run.
+
+    Of a bundle the files are checked against their hashes, the first variant this device can run is taken, and the
+    first time on a device or engine version it must reproduce the bundle's golden answers.
+
+    Args:
+        path: ``NAME.edge``, ``NAME.edge.zip`` or a model file; told apart by content.
+        runtime: Insist on a runtime, such as ``"onnx"``.
+        variant: Insist on a variant of the bundle, such as ``"tflite-w8a8"``.
+        threads: Threads for one call; by default what the bundle says, else what the engine does.
+        precision: Arithmetic for float operations where the engine has a choice: ``"fp32"``, ``"bf16"``, ``"fp16"``.
+        check_finite: Refuse NaN and infinity in feeds.
+        integer_io: Show quantized inputs and outputs of a bare file as the integers they are.
+
+    Raises:
+        ArtifactError: The file is missing, corrupt, or fails its golden test.
+        UnavailableError: No installed engine opens it; the hint names what to install.
+        UnsupportedError: The runtime or variant insisted on is none, or an operation is not supported.
+    """
+    path = Path(path)
+    if is_bundle(path):
+        bundle = Bundle.open(path)
+        artifact, name = next(candidates(bundle, runtime=runtime, variant=variant))
+        bundle.verify(artifact)
+        session = open_variant(bundle, artifact, name, threads=threads, precision=precision, check_finite=check_finite)
+        _golden_once(bundle, artifact, name, session, precision)
+        return session
+    if variant is not None:
+        raise UnsupportedError(f"{path} is a model file, not a bundle: it has no variants")
+    options = EngineOptions(threads=threads, precision=precision)
+    name, session = open_session(
+        path, detect_format(path), runtime, options, check_finite=check_finite, integer_io=integer_io
+    )
+    return session
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` is meant to be a bundle: a folder, or a zip archive."""
+    if path.is_dir():
+        return True
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist")
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def candidates(
+    bundle: Bundle, *, runtime: str | None = None, variant: str | None = None
+) -> Iterator[tuple[Artifact, str]]:
+    """Variants this device can run with the runtime for each, best first. Raises when there is none.
+
+    The order is the bundle's; for each variant the runtime whose own format it is comes first.
+    """
+    artifacts = [bundle.variant(variant)] if variant is not None else list(bundle.variants)
+    reasons: list[str] = []
+    found = False
+    for own in (True, False):
+        for artifact in artifacts:
+            for name in [runtime] if runtime is not None else RUNTIMES.names():
+                engine: Engine = RUNTIMES.get(name)
+                if artifact.format not in engine.formats or (engine.formats[0] == artifact.format) is not own:
+                    continue
+                if not own and runtime is None:
+                    continue
+                probe = engine.probe()
+                if probe.available:
+                    found = True
+                    yield artifact, name
+                else:
+                    extra = f"; pip install 'edgekit-ml[{probe.extra}]'" if probe.extra else ""
+                    reasons.append(f"{name}: {probe.reason}{extra}")
+    if found:
+        return
+    formats = sorted({artifact.format for artifact in artifacts})
+    if not reasons:
+        raise UnsupportedError(
+            f"runtime {runtime!r} opens none of the formats {formats} of this bundle"
+            if runtime
+            else f"no runtime opens {formats}"
+        )
+    raise UnavailableError(
+        "no engine that opens this bundle works here: " + "; ".join(dict.fromkeys(reasons)), hint="edgekit doctor"
+    )
+
+
+def open_variant(
+    bundle: Bundle,
+    artifact: Artifact,
+    runtime: str,
+    *,
+    threads: int | None = None,
+    precision: str = "fp32",
+    check_finite: bool = False,
+) -> Session:
+    """Opens one variant with one runtime, showing the bundle's signature; nothing is verified here."""
+    options = EngineOptions(threads=threads or artifact.engine_options.get("threads"), precision=precision)
+    model = RUNTIMES.get(runtime).open(artifact.path, options)
+    return Session(
+        model,
+        runtime=runtime,
+        signature=_narrowed(bundle.signature, artifact, model.inputs, model.outputs),
+        input_names=artifact.input_names,
+        output_names=artifact.output_names,
+        check_finite=check_finite,
+        processing=Processing.from_json(bundle.processing),
+        artifact=artifact,
+    )
+
+
+def _narrowed(
+    signature: Signature, artifact: Artifact, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> Signature:
+    """The source's signature with the sizes this file fixes, such as a batch of 1."""
+
+    def narrow(specs: tuple[TensorSpec, ...], file: tuple[TensorSpec, ...], names: Any) -> tuple[TensorSpec, ...]:
+        of_file = {spec.name: spec for spec in file}
+        return tuple(
+            replace(spec, shape=of_file[name].shape)
+            if (name := names.get(spec.name, spec.name)) in of_file and len(of_file[name].shape) == len(spec.shape)
+            else spec
+            for spec in specs
+        )
+
+    return Signature(
+        narrow(signature.inputs, inputs, artifact.input_names),
+        narrow(signature.outputs, outputs, artifact.output_names),
+        signature.state,
+    )
+
+
+def check_golden(bundle: Bundle, artifact: Artifact, session: Session) -> dict[str, tuple[float, float]]:
+    """For each output the largest difference from the golden answers, and the tolerance it is to be within."""
+    golden = bundle.golden()
+    limits: dict[str, float] = artifact.facts["tolerance"]
+    worst = dict.fromkeys(limits, 0.0)
+    for feeds, expected in zip(golden.feeds, golden.outputs, strict=True):
+        got = session.run(feeds)
+        for name in limits:
+            difference = np.abs(np.asarray(got[name], "float64") - np.asarray(expected[name], "float64"))
+            # NaN compares false with everything, so it must not be able to pass as small.
+            worst[name] = max(worst[name], float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)))
+    return {name: (worst[name], limits[name]) for name in limits}
+
+
+def _golden_once(bundle: Bundle, artifact: Artifact, runtime: str, session: Session, precision: str) -> None:
+    """Runs the golden test unless this device has passed it with this engine before."""
+    engine = RUNTIMES.get(runtime).probe().version
+    hashes = sorted(file.sha256 for file in artifact.files)
+    identity = [
+        bundle.sha256,
+        artifact.name,
+        hashes,
+        runtime,
+        engine,
+        platform.machine(),
+        platform.processor(),
+        precision,
+    ]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    mark = cache_folder() / "golden" / key
+    if mark.exists():
+        return
+    for name, (worst, limit) in check_golden(bundle, artifact, session).items():
+        if worst > limit:
+            session.close()
+            raise ArtifactError(
+                f"{artifact.name} with {engine} fails its golden test on this device: output {name!r} is "
+                f"{worst:.3g} from the source's answer, {limit:.3g} is allowed",
+                hint="load(..., variant=...) another one; `edgekit verify` shows which pass",
+            )
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError:
+        # A device with a read-only home runs the golden test at every load; nothing else is lost.
+        return
+
+
+def cache_folder() -> Path:
+    """Where edgekit keeps what it can make again."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "edgekit"
