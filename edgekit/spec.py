@@ -83,8 +83,9 @@ class QuantParams:
     def quantize(self, real: np.ndarray) -> np.ndarray:
         """The integers nearest to `real` (ties to even), saturated to the range of `dtype`."""
         limits = np.iinfo(self.dtype)
-        scale = self._along_axis(self.scale, real.ndim, "float32")
-        steps = np.rint(real / scale) + self._along_axis(self.zero_point, real.ndim, "float32")
+        exact = "float32" if limits.bits <= 16 else "float64"  # float32 cannot hold the limits of int32
+        scale = self._along_axis(self.scale, real.ndim, exact)
+        steps = np.rint(real / scale) + self._along_axis(self.zero_point, real.ndim, exact)
         return np.clip(steps, limits.min, limits.max).astype(self.dtype)
 
     def dequantize(self, integers: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ArtifactError, UnsupportedError
+from edgekit.recipe import canonical_precision
 from edgekit.registry import TARGETS
 
 __all__ = ["Placement", "Target"]
@@ -17,6 +18,7 @@ __all__ = ["Placement", "Target"]
 SCHEMA = "edgekit.target"
 VERSION = 1
 
+_COUNTS = {"batch": (int,), "threads": (int, type(None))}
 _FOLDER = Path(__file__).parent / "targets"
 
 
@@ -101,7 +103,7 @@ class Target:
     def from_file(cls, path: Path) -> Target:
         try:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(
                 f"{path} is not a target: {error!r}", hint="compare `edgekit list targets --json`"
             ) from error
@@ -117,19 +119,48 @@ class Target:
                 raise UnsupportedError(
                     f"target {data['name']!r} knows no {machine}", hint="name the device's own target"
                 )
-            return replace(cls.named(data["same_as"][machine]), name=data["name"], title=data["title"])
-        return cls(
+            other = data["same_as"][machine]
+            if other.endswith(".json"):
+                raise ArtifactError(f"'same_as' names a target, not a file: {other!r}")
+            return replace(cls.named(other), name=data["name"], title=data["title"])
+        target = cls(
             name=data["name"],
             title=data["title"],
-            architectures=tuple(data.get("architectures", ())),
-            formats=tuple(data["formats"]),
-            precisions={format: tuple(names) for format, names in data["precisions"].items()},
+            architectures=_several(data.get("architectures", ())),
+            formats=_several(data["formats"]),
+            precisions={
+                format: tuple(map(canonical_precision, _several(names))) for format, names in data["precisions"].items()
+            },
             refusals=data.get("refusals", {}),
             placements={format: _placement(fields) for format, fields in data.get("placements", {}).items()},
             batch=data.get("batch", 1),
             threads=data.get("threads"),
-            notes=tuple(data.get("notes", ())),
+            notes=_several(data.get("notes", ())),
         )
+        target._check()
+        return target
+
+    def _check(self) -> None:
+        lists = {"architectures": self.architectures, "formats": self.formats, "notes": self.notes, **self.precisions}
+        wrong = [name for name, texts in lists.items() if not all(isinstance(text, str) for text in texts)]
+        wrong += [name for name in ("name", "title") if not isinstance(getattr(self, name), str)]
+        wrong += [name for name in ("batch", "threads") if type(getattr(self, name)) not in _COUNTS[name]]
+        wrong += [f"precisions of {format}" for format in self.formats if not self.precisions.get(format)]
+        wrong += [
+            f"placement of {format}, which w8a8 needs"
+            for format, precisions in self.precisions.items()
+            if "w8a8" in precisions and format not in self.placements
+        ]
+        wrong += [
+            f"types of the placement of {format}"
+            for format, placement in self.placements.items()
+            if placement.activations not in ("int8", "uint8") or placement.weights != "int8"
+        ]
+        if wrong or not self.formats:
+            raise ArtifactError(
+                f"target {self.name!r} is not valid: {', '.join(map(str, wrong)) or 'formats'}",
+                hint="compare `edgekit list targets --json`",
+            )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -146,6 +177,12 @@ class Target:
             "threads": self.threads,
             "notes": list(self.notes),
         }
+
+
+def _several(values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{values!r} is not a list")  # a text would fall into its letters
+    return tuple(values)
 
 
 def _placement(fields: Mapping[str, Any]) -> Placement:

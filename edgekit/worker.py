@@ -27,6 +27,7 @@ from edgekit import errors
 __all__ = ["Worker"]
 
 _TAIL_LINES = 12
+_TAIL_BYTES = 16 << 10
 
 
 class Worker:
@@ -45,17 +46,26 @@ class Worker:
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         request_read, request_write = os.pipe()
         answer_read, answer_write = os.pipe()
-        self._process = subprocess.Popen(
-            [python or sys.executable, "-m", "edgekit.worker", str(request_read), str(answer_write)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env={**os.environ, "PYTHONPATH": path, **(env or {})},
-            pass_fds=(request_read, answer_write),
-            start_new_session=True,
-        )
-        os.close(request_read)
-        os.close(answer_write)
+        ours = [str(number) for number in (request_read, answer_write, os.getpid())]
+        try:
+            self._process = subprocess.Popen(
+                # -P: a module in the folder the user happens to be in must not be taken for a framework's.
+                [python or sys.executable, "-P", "-m", "edgekit.worker", *ours],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                env={**os.environ, "PYTHONPATH": path, **(env or {})},
+                pass_fds=(request_read, answer_write),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(request_write)
+            os.close(answer_read)
+            self._log.close()
+            raise errors.UnavailableError(f"{name}: cannot start {python or sys.executable}: {error}") from error
+        finally:
+            os.close(request_read)
+            os.close(answer_write)
         self._requests = os.fdopen(request_write, "w", encoding="utf-8")
         self._answers = os.fdopen(answer_read, "r", encoding="utf-8")
 
@@ -71,16 +81,18 @@ class Worker:
             ConversionError: The function failed otherwise, or the child died or ran over `timeout_s`.
         """
         step = f"{self.name} ({function.rpartition(':')[2]})"
+        if self._requests.closed:
+            raise errors.ConversionError("its process was ended before", step=step)
         try:
             self._requests.write(json.dumps({"function": function, "arguments": arguments}) + "\n")
             self._requests.flush()
-        except (BrokenPipeError, ValueError) as error:
+        except BrokenPipeError as error:
             raise self._death(step) from error
         if timeout_s is not None and not select.select([self._answers], [], [], timeout_s)[0]:
             self.kill()
             raise errors.ConversionError(f"not done within {timeout_s:g} s", step=step, vendor_message=self._tail())
         line = self._answers.readline()
-        if not line:
+        if not line.endswith("\n"):  # nothing, or an answer broken off in the middle
             raise self._death(step)
         answer = json.loads(line)
         if "error" in answer:
@@ -88,27 +100,36 @@ class Worker:
         return answer["result"]
 
     def _rebuild(self, error: dict[str, Any], step: str) -> errors.EdgekitError:
-        kind = getattr(errors, error["kind"], None)
-        if isinstance(kind, type) and issubclass(kind, errors.UnsupportedError):
-            return kind(error["message"], offenders=error["offenders"], hint=error["hint"])
-        if isinstance(kind, type) and issubclass(kind, errors.ConversionError):
-            return kind(error["message"], step=error["step"], vendor_message=error["vendor"], hint=error["hint"])
-        if isinstance(kind, type) and issubclass(kind, errors.EdgekitError):
-            return kind(error["message"], hint=error["hint"])
+        kind = getattr(errors, error["ours"], None)
+        if kind is errors.UnsupportedError:
+            return errors.UnsupportedError(error["message"], offenders=error["offenders"], hint=error["hint"])
+        if kind is errors.ConversionError:
+            return errors.ConversionError(
+                error["message"], step=error["step"] or step, vendor_message=error["vendor"], hint=error["hint"]
+            )
+        if kind is not None:
+            rebuilt: errors.EdgekitError = kind(error["message"], hint=error["hint"])
+            return rebuilt
         return errors.ConversionError(
             f"{error['kind']}: {error['message']}", step=step, vendor_message=error["traceback"] + self._tail()
         )
 
     def _death(self, step: str) -> errors.ConversionError:
-        code = self._process.wait()
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # it lost its pipes, as by closing every file it had, but lives
+            self.kill()
+            code = self._process.wait()
+        how = f"died of {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         tail = self._tail()
         last = tail.strip().splitlines()[-1:] or [""]
         return errors.ConversionError(f"its process {how}; it last said: {last[0]}", step=step, vendor_message=tail)
 
     def _tail(self) -> str:
-        self._log.seek(0)
-        return b"\n".join(self._log.read().splitlines()[-_TAIL_LINES:]).decode(errors="replace")
+        # Not by seek and read: the child writes at the same file position, which must not move under it.
+        size = os.fstat(self._log.fileno()).st_size
+        end = os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+        return b"\n".join(end.splitlines()[-_TAIL_LINES:]).decode(errors="replace")
 
     def kill(self) -> None:
         """Ends the child and whatever it started, at once."""
@@ -139,36 +160,48 @@ class Worker:
         self.close()
 
 
-def _run(request: dict[str, Any]) -> dict[str, Any]:
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def _run(request: dict[str, Any]) -> str:
+    """The answer to one request, as a line of JSON without its end."""
     module, _, name = request["function"].partition(":")
     try:
-        return {"result": getattr(import_module(module), name)(**request["arguments"])}
+        return json.dumps({"result": getattr(import_module(module), name)(**request["arguments"])})
     except MemoryError:
-        return {"error": _describe(errors.ConversionError("out of memory"))}
+        return json.dumps({"error": _describe(errors.ConversionError("out of memory"))})
     except Exception as error:  # noqa: BLE001 - the parent raises it again, typed
-        return {"error": _describe(error)}
+        return json.dumps({"error": _describe(error)})
 
 
 def _describe(error: Exception) -> dict[str, Any]:
+    """What the parent needs to raise `error` again; of foreign errors no attribute is believed to be what we mean."""
     return {
         "kind": type(error).__name__,
+        "ours": _our_kind(error),
         # `.message` has neither hint, step nor offenders in it; they are added again by the parent's constructor.
-        "message": _bare_message(error),
-        "hint": getattr(error, "hint", ""),
-        "step": getattr(error, "step", ""),
-        "vendor": getattr(error, "vendor_message", ""),
-        "offenders": list(getattr(error, "offenders", ())),
+        "message": _bare_message(error) if isinstance(error, errors.EdgekitError) else str(error),
+        "hint": error.hint if isinstance(error, errors.EdgekitError) else "",
+        "step": error.step if isinstance(error, errors.ConversionError) else "",
+        "vendor": error.vendor_message if isinstance(error, errors.ConversionError) else "",
+        "offenders": list(error.offenders) if isinstance(error, errors.UnsupportedError) else [],
         "traceback": traceback.format_exc(),
     }
 
 
-def _bare_message(error: Exception) -> str:
-    message = str(getattr(error, "message", "") or error)
-    step = getattr(error, "step", "")
-    if step:
-        return message.removeprefix(f"{step}: ")
-    offenders = getattr(error, "offenders", ())
-    return message.removesuffix(": " + "; ".join(offenders)) if offenders else message
+def _our_kind(error: Exception) -> str:
+    """The nearest class of `edgekit.errors` that `error` is one of; empty for foreign ones."""
+    kinds = (kind for kind in type(error).__mro__ if issubclass(kind, errors.EdgekitError))
+    return next((kind.__name__ for kind in kinds if kind.__module__ == errors.__name__), "")
+
+
+def _bare_message(error: errors.EdgekitError) -> str:
+    if isinstance(error, errors.ConversionError) and error.step:
+        return error.message.removeprefix(f"{error.step}: ")
+    if isinstance(error, errors.UnsupportedError) and error.offenders:
+        return error.message.removesuffix(": " + "; ".join(error.offenders))
+    return error.message
 
 
 def _watch_parent(parent: int) -> None:
@@ -178,15 +211,15 @@ def _watch_parent(parent: int) -> None:
     os._exit(1)
 
 
-def _serve(requests_fd: int, answers_fd: int) -> None:
+def _serve(requests_fd: int, answers_fd: int, parent: int) -> None:
     import threading
 
-    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
     with os.fdopen(requests_fd, encoding="utf-8") as requests, os.fdopen(answers_fd, "w", encoding="utf-8") as answers:
         for line in requests:
-            answers.write(json.dumps(_run(json.loads(line))) + "\n")
+            answers.write(_run(json.loads(line)) + "\n")
             answers.flush()
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), int(sys.argv[2]))
+    _serve(*map(int, sys.argv[1:4]))

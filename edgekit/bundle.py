@@ -1,0 +1,359 @@
+"""The bundle: one folder or zip file with all a device needs to run a model, whole and verified, or not at all.
+
+    NAME.edge/
+      edgekit.json             the manifest: what it is, and the hash of every other file. Replaced last, by a rename.
+      model-1f0c….tflite       files under names made of their content, so that two generations never share one
+      golden-8be2….npz         a few inputs and the source's answers to them
+      model-w8a8.tflite        plain names for people and other programs: links, no part of what is verified
+
+The manifest *is* the bundle: whatever else lies in the folder does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgekit.archive import starts_with_member, write_zip
+from edgekit.errors import ArtifactError, InputError, UnsupportedError
+from edgekit.generation import add_friendly_names, content_name, is_ours, replace_generation
+from edgekit.golden import MAX_GOLDEN_BYTES, Golden
+from edgekit.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    Artifact,
+    Manifest,
+    StoredFile,
+    plain_json,
+    read_regular,
+    stored_file,
+)
+from edgekit.spec import Signature
+from edgekit.staging import (
+    Stage,
+    already_there,
+    locked,
+    publish,
+    real_path,
+    require_replaceable,
+    require_space,
+    sync_file,
+    sync_folder,
+    writing,
+)
+from edgekit.unpacking import unpacked
+
+__all__ = ["Artifact", "Bundle", "BundleWriter", "Golden", "StoredFile"]
+
+_REPLACED = "get the bundle again, or convert the source model again"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its manifest, read and checked. The files are checked by `verify`.
+
+    Attributes:
+        root: The folder the files are in; of a zipped bundle a private copy.
+        processing: As written; `edgekit.processing` reads it.
+        target: Name of the target it was made for.
+        variants: Best first.
+        provenance: Source, tools, calibration, seed.
+        statistics: Of inputs and outputs when it was made, for judging drift.
+        sha256: Of the manifest, which has the hash of every file: the identity of the whole bundle.
+    """
+
+    root: Path
+    name: str
+    signature: Signature
+    processing: Mapping[str, Any]
+    target: str
+    variants: tuple[Artifact, ...]
+    provenance: Mapping[str, Any]
+    statistics: Mapping[str, Any]
+    sha256: str
+    golden_file: StoredFile
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Reads ``NAME.edge``, or ``NAME.edge.zip`` by way of a private cache.
+
+        Raises:
+            ArtifactError: There is none, it is unfinished, its manifest is not valid, or a file of it is missing,
+                truncated or no regular file.
+        """
+        path = Path(path)
+        try:
+            if not path.exists():
+                raise ArtifactError(f"{path} does not exist", hint="edgekit convert makes one")
+            return cls._open_folder(path.absolute() if path.is_dir() else unpacked(path))
+        except OSError as error:
+            raise ArtifactError(f"{path} cannot be read: {error.strerror}", hint=_REPLACED) from error
+
+    @classmethod
+    def _open_folder(cls, root: Path) -> Bundle:
+        while True:
+            bundle = cls._read(root)
+            problems = [(file.path, problem) for file in bundle._files() if (problem := file.problem(root))]
+            if not problems:
+                return bundle
+            # A writer may have put a new generation in place since the manifest was read: then that one is read.
+            if bundle.is_current():
+                raise bundle._damage(problems)
+
+    @classmethod
+    def _read(cls, root: Path) -> Bundle:
+        if not (root / MANIFEST).exists():
+            unfinished = all(is_ours(entry.name) for entry in root.iterdir())
+            said = "an unfinished bundle" if unfinished else "not a bundle"
+            raise ArtifactError(f"{root} is {said}: it has no {MANIFEST}", hint="edgekit convert makes one")
+        raw = read_regular(root / MANIFEST, MAX_MANIFEST_BYTES)
+        manifest = Manifest.decode(raw, root)
+        return cls(
+            root=root,
+            name=manifest.name,
+            signature=manifest.signature,
+            processing=manifest.processing,
+            target=manifest.target,
+            variants=manifest.variants,
+            provenance=manifest.provenance,
+            statistics=manifest.statistics,
+            sha256=hashlib.sha256(raw).hexdigest(),
+            golden_file=manifest.golden,
+        )
+
+    def is_current(self) -> bool:
+        """Whether the folder still holds the generation this was read from; if not, open it again."""
+        if not (self.root / MANIFEST).exists():
+            return False
+        raw = read_regular(self.root / MANIFEST, MAX_MANIFEST_BYTES)
+        return hashlib.sha256(raw).hexdigest() == self.sha256
+
+    def _files(self) -> tuple[StoredFile, ...]:
+        unique = {file.path: file for variant in self.variants for file in variant.files}
+        return (*unique.values(), self.golden_file)
+
+    def _damage(self, problems: Sequence[tuple[str, str]]) -> ArtifactError:
+        said = "; ".join(f"{name}: {problem}" for name, problem in problems)
+        return ArtifactError(f"the bundle {self.root} is damaged: {said}", hint=_REPLACED)
+
+    def verify(self, variant: Artifact | None = None) -> None:
+        """Checks size and SHA-256 of every file, or of one variant's.
+
+        Raises:
+            ArtifactError: Names every file that is not as the manifest says.
+        """
+        problems = []
+        for file in self._files() if variant is None else variant.files:
+            problem = file.problem(self.root)
+            if not problem and stored_file(self.root / file.path).sha256 != file.sha256:
+                problem = "its content is not what was written (SHA-256 differs)"
+            if problem:
+                problems.append((file.path, problem))
+        if problems:
+            if not self.is_current():
+                raise ArtifactError(
+                    f"the bundle {self.root} was replaced or removed while it was read", hint="open it again"
+                )
+            raise self._damage(problems)
+
+    def variant(self, name: str) -> Artifact:
+        """The variant called `name`. Raises UnsupportedError listing those there are."""
+        for artifact in self.variants:
+            if artifact.name == name:
+                return artifact
+        known = ", ".join(artifact.name for artifact in self.variants)
+        raise UnsupportedError(f"the bundle {self.name!r} has no variant {name!r}", hint=f"it has: {known}")
+
+    def golden(self) -> Golden:
+        """The golden samples, their hash checked. Raises ArtifactError when they are damaged."""
+        raw = read_regular(self.root / self.golden_file.path, MAX_GOLDEN_BYTES)
+        if hashlib.sha256(raw).hexdigest() != self.golden_file.sha256:
+            raise self._damage([(self.golden_file.path, "its content is not what was written (SHA-256 differs)")])
+        return Golden.decode(raw, self.signature)
+
+
+class BundleWriter:
+    """Writes a bundle in one step at the end of a ``with`` block, or nothing. Used once.
+
+    Args:
+        path: ``NAME.edge`` for a folder, ``NAME.edge.zip`` for one file.
+        force: Replace a bundle that is there. What is no bundle is never replaced.
+        needs_bytes: An estimate of what all files together take, to be told early that the disk has no space.
+
+    Attributes:
+        stage: Within the block, a folder to work in, on the file system of `path`.
+        path: Absolute, links resolved.
+
+    Raises:
+        InputError: `path` has another ending, or something is there that may not be replaced.
+        ArtifactError: The operating system does not let us write there, or there is no space.
+    """
+
+    stage: Path
+
+    def __init__(self, path: Path, *, force: bool = False, needs_bytes: int = 0) -> None:
+        self.path = real_path(path)
+        self.is_zip = self.path.name.endswith(".edge.zip")
+        if not self.is_zip and self.path.suffix != ".edge":
+            raise InputError(f"{path} is no name for a bundle", hint="end it in .edge or .edge.zip")
+        self._force = force
+        self._require_replaceable()
+        require_space(self.path, needs_bytes)
+        self._stage = Stage(self.path)
+        self._variants: list[Artifact] = []
+
+    def __enter__(self) -> BundleWriter:
+        self._stage.__enter__()
+        self.stage = self._stage.work / "work"
+        self._out = self._stage.work / "bundle"
+        try:
+            with writing(self.path):
+                self.stage.mkdir()
+                self._out.mkdir()
+        except BaseException:
+            self._stage.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stage.__exit__(kind, value, trace)
+
+    def add(
+        self,
+        *,
+        name: str,
+        format: str,
+        precision: str,
+        files: Sequence[Path],
+        input_names: Mapping[str, str] | None = None,
+        output_names: Mapping[str, str] | None = None,
+        engine_options: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Artifact:
+        """Takes a variant into the bundle: its files under names made of their content.
+
+        Args:
+            files: The one an engine opens first; others must share its stem, as an engine finds them by it. Files of
+                the stage are moved, others copied.
+
+        Returns:
+            The variant, its path valid until the block ends; `commit` gives those that stay.
+        """
+        if len({file.stem for file in files}) != 1 or len({file.suffix for file in files}) != len(files):
+            raise ArtifactError(f"{name}: files of one variant share a stem and differ in suffix, not {files}")
+        with writing(self.path):
+            stored = self._take(files)
+        artifact = Artifact(
+            name=name,
+            format=format,
+            precision=precision,
+            path=self._out / stored[0].path,
+            files=tuple(stored),
+            input_names=input_names or {},
+            output_names=output_names or {},
+            engine_options=plain_json(engine_options or {}, f"{name}.engine_options"),
+            facts=plain_json(facts or {}, f"{name}.facts"),
+        )
+        self._variants.append(artifact)
+        return artifact
+
+    def _take(self, files: Sequence[Path]) -> list[StoredFile]:
+        records = [stored_file(file) for file in files]
+        digest = records[0].sha256
+        if len(records) > 1:
+            digest = hashlib.sha256("".join(record.sha256 for record in records).encode()).hexdigest()
+        stored: list[StoredFile] = []
+        for file, record in zip(files, records, strict=True):
+            kept = replace(record, path=content_name(file, digest), role="weights" if stored else "model")
+            if real_path(file).is_relative_to(real_path(self.stage)):
+                file.replace(self._out / kept.path)
+            else:
+                shutil.copyfile(file, self._out / kept.path)
+            stored.append(kept)
+        return stored
+
+    def commit(
+        self,
+        *,
+        name: str,
+        signature: Signature,
+        processing: Mapping[str, Any],
+        target: str,
+        golden: Golden,
+        statistics: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+    ) -> Bundle:
+        """Puts the bundle in place, whole. Before this nothing is seen of it, and what was there is untouched.
+
+        Raises:
+            ArtifactError: What was given fits in no manifest, or the operating system refused.
+            InputError: Something has come to be at the path meanwhile.
+        """
+        with writing(self.path):
+            manifest = Manifest(
+                name=name,
+                target=target,
+                signature=signature,
+                processing=processing,
+                variants=tuple(self._variants),
+                golden=self._store_golden(golden, signature),
+                statistics=statistics,
+                provenance=provenance,
+            )
+            (self._out / MANIFEST).write_bytes(manifest.encode())
+            if self.is_zip:
+                self._commit_zip(manifest)
+            else:
+                self._commit_folder(manifest)
+        return Bundle.open(self.path)
+
+    def _store_golden(self, golden: Golden, signature: Signature) -> StoredFile:
+        samples = self._stage.work / "golden.npz"
+        golden.encode(samples, signature)
+        record = stored_file(samples, role="golden")
+        kept = replace(record, path=content_name(samples, record.sha256))
+        samples.replace(self._out / kept.path)
+        return kept
+
+    def _commit_zip(self, manifest: Manifest) -> None:
+        names = [MANIFEST, *(file.path for file in manifest.files)]
+        write_zip(self._stage.work / self.path.name, [(name, self._out / name) for name in names])
+        self._require_replaceable()
+        publish(self._stage.work / self.path.name, self.path, force=self._force)
+
+    def _commit_folder(self, manifest: Manifest) -> None:
+        for file in sorted(self._out.iterdir()):
+            sync_file(file)
+        add_friendly_names(self._out, manifest.variants)
+        sync_folder(self._out)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._out.rename(self.path)
+        except OSError:
+            if not self.path.is_dir():
+                raise
+            with locked(self.path):
+                self._require_replaceable()
+                replace_generation(self._out, self.path)
+        sync_folder(self.path.parent)
+
+    def _require_replaceable(self) -> None:
+        if self.is_zip:
+            if self.path.is_file() and self.path.stat().st_size and not starts_with_member(self.path, MANIFEST):
+                raise InputError(f"{self.path} is no bundle and will not be replaced", hint="give another name")
+            require_replaceable(self.path, force=self._force)
+        elif self.path.is_dir():
+            names = {entry.name for entry in self.path.iterdir()}
+            if MANIFEST in names and not self._force:
+                raise already_there(self.path)
+            if MANIFEST not in names and not all(map(is_ours, names)):
+                raise InputError(f"{self.path} is no bundle and will not be replaced", hint="give another name")
+        elif self.path.exists():
+            raise InputError(f"{self.path} is not a folder", hint="give another name")
