@@ -73,7 +73,7 @@ class Accepted:
             "parity": self.parity.to_json(),
             "parity_random": self.random_parity.to_json(),
             "verified_with": {"runtime": self.runtime, "engine": self.trial.version, "precision": self.trial.precision},
-            "layout": {spec.name: list(spec.shape) for spec in self.trial.signature.inputs},
+            "shapes": {spec.name: list(spec.shape) for spec in self.trial.signature.inputs},
         }
 
     def tolerance(self, expected: Sequence[Mapping[str, np.ndarray]], places: Sequence[int]) -> dict[str, float]:

@@ -4,74 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import edgekit
-from edgekit.acceptance import Accepted, Reference, accept, make_reference
-from edgekit.bundle import Artifact, Bundle, BundleWriter, Golden
+from edgekit import __version__
+from edgekit.acceptance import make_reference
+from edgekit.bundle import BundleWriter
 from edgekit.calibration import CalibrationData
 from edgekit.card import find_card
-from edgekit.converter import Converter, RoadRequest, SourceModel, Written
+from edgekit.converter import Converter, SourceModel
 from edgekit.errors import (
     ArtifactError,
-    ConversionError,
     InputError,
-    UnavailableError,
-    UnsupportedError,
 )
-from edgekit.plan import Plan, PlannedVariant, Road, make_plan
+from edgekit.job import ConversionReport, Job, VariantReport
+from edgekit.plan import PlannedVariant, make_plan
 from edgekit.processing import Processing
 from edgekit.recipe import Recipe
 from edgekit.registry import CONVERTERS
 from edgekit.target import Target
 
 __all__ = ["ConversionReport", "VariantReport", "convert"]
-
-_REFUSALS = (UnsupportedError, ConversionError, ArtifactError, UnavailableError)
-
-
-@dataclass(frozen=True)
-class VariantReport:
-    """What became of one file that was asked for."""
-
-    name: str
-    format: str
-    precision: str
-    status: str
-    reason: str = ""
-    road: str = ""
-    size_bytes: int | None = None
-    parity: dict[str, Any] | None = None
-    int8_macs_share: float | None = None
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """What `convert` did. `unmet` are the precisions asked for that no file has: the answer to those was no."""
-
-    plan: Plan
-    bundle: Bundle | None
-    variants: tuple[VariantReport, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def unmet(self) -> tuple[str, ...]:
-        met = {v.precision for v in self.variants if v.status != "refused"}
-        return tuple(dict.fromkeys(v.precision for v in self.variants if v.precision not in met))
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "plan": self.plan.to_json(),
-            "bundle": str(self.bundle.root) if self.bundle else None,
-            "variants": [vars(variant) for variant in self.variants],
-            "unmet": list(self.unmet),
-            "notes": list(self.notes),
-        }
 
 
 def convert(
@@ -131,7 +84,7 @@ def convert(
                 opened.signature, find_card(source), processing, calibration_data, num_samples
             )
             say("asking the source for its own answers")
-            job = _Job(plan, opened, data, make_reference(opened, data.held_out, data.description, seed), writer, say)
+            job = Job(plan, opened, data, make_reference(opened, data.held_out, data.description, seed), writer, say)
             return job.run(_provenance(source, opened, data, seed))
         finally:
             opened.close()
@@ -174,159 +127,12 @@ def _planned(variant: PlannedVariant) -> VariantReport:
     )
 
 
-@dataclass
-class _Job:
-    plan: Plan
-    source: SourceModel
-    data: CalibrationData
-    reference: Reference
-    writer: BundleWriter
-    say: Callable[[str], None]
-
-    @cached_property
-    def graph(self) -> Any:
-        """The hub graph, cleaned; loaded when the first road through the hub is driven."""
-        from edgekit.graph import clean, load
-
-        return clean(load(self.source.exports["hub"]))
-
-    @cached_property
-    def statistics(self) -> Any:
-        """Ranges of all activations, observed once for every format."""
-        from edgekit.quantize import observe
-
-        self.say("observing activations on the calibration data")
-        return observe(self.graph, self.data.calibration())
-
-    def run(self, provenance: dict[str, Any]) -> ConversionReport:
-        reports, artifacts = [], []
-        for variant in self.plan.variants:
-            report, artifact = self._make(variant)
-            reports.append(report)
-            artifacts.extend([artifact] if artifact else [])
-        if not artifacts:
-            raise UnsupportedError("no file could be made", offenders=[f"{r.name}: {r.reason}" for r in reports])
-        bundle = self.writer.commit(
-            name=Path(self.plan.source).stem,
-            signature=self.source.signature,
-            processing=self.data.processing.to_json(),
-            target=self.plan.target.name,
-            golden=self._golden(),
-            statistics=_statistics(self.reference),
-            provenance=provenance,
-        )
-        skipped = [f"skipped {path}: {why}" for path, why in self.data.samples.skipped] if self.data.samples else []
-        return ConversionReport(self.plan, bundle, tuple(reports), (*self.source.notes, *self.data.notes, *skipped))
-
-    def _make(self, variant: PlannedVariant) -> tuple[VariantReport, Artifact | None]:
-        failures = [variant.refusal] if variant.refusal else []
-        for road in variant.roads:
-            self.say(f"{variant.name}: {road.name}")
-            try:
-                written = self._drive(variant, road)
-                accepted = accept(written, variant.format, variant.recipe, self.source, self.reference)
-            except _REFUSALS as error:
-                failures.append(f"{road.name}: {error}")
-                continue
-            artifact = self._store(variant, road, written, accepted, failures)
-            return _report(variant, road, artifact, failures), artifact
-        reason = "; ".join(failures)
-        return VariantReport(variant.name, variant.format, variant.precision, "refused", reason), None
-
-    def _drive(self, variant: PlannedVariant, road: Road) -> Written:
-        folder = self.writer.stage / variant.name
-        folder.mkdir(exist_ok=True)
-        converter = next(c for _, c in CONVERTERS if c.format == variant.format)
-        path = folder / f"model{converter.suffix}"
-        if road.direct is not None:
-            request = RoadRequest(variant.precision, self.plan.target, path, lambda: self.data.calibration())
-            return road.direct.drive(self.source, request)
-        if self.source.hub_error:
-            raise ConversionError(self.source.hub_error, step=f"{self.source.kind} -> hub")
-        plan = None
-        if variant.precision == "w8a8":
-            from edgekit.quantize import make_quant_plan
-
-            placement = self.plan.target.placements[variant.format]
-            plan = make_quant_plan(self.graph, placement, variant.recipe, self.statistics)
-        return converter.write(self.graph, path, precision=variant.precision, plan=plan)
-
-    def _store(
-        self, variant: PlannedVariant, road: Road, written: Written, accepted: Accepted, failures: list[str]
-    ) -> Artifact:
-        threads = self.plan.target.threads
-        golden = range(len(self.reference.answers))[: _golden_count(self.reference)]
-        return self.writer.add(
-            name=variant.name,
-            format=variant.format,
-            precision=variant.precision,
-            files=written.files,
-            input_names=accepted.trial.input_names,
-            output_names=accepted.output_names,
-            engine_options={"threads": threads} if threads else {},
-            facts={
-                **accepted.facts(),
-                "road": road.name,
-                "roads_failed": failures,
-                "recipe": variant.recipe.to_json(),
-                "notes": list(written.notes),
-                "tolerance": accepted.tolerance(self.reference.answers, golden),
-            },
-        )
-
-    def _golden(self) -> Golden:
-        count = _golden_count(self.reference)
-        return Golden(
-            feeds=tuple(dict(feed) for feed in self.reference.feeds[:count]),
-            outputs=tuple(dict(answer) for answer in self.reference.answers[:count]),
-        )
-
-
-def _golden_count(reference: Reference) -> int:
-    """Two real samples and nothing else where there are two; random feeds make up for missing ones."""
-    return min(2, len(reference.feeds))
-
-
-def _report(variant: PlannedVariant, road: Road, artifact: Artifact, failures: list[str]) -> VariantReport:
-    return VariantReport(
-        name=variant.name,
-        format=variant.format,
-        precision=variant.precision,
-        status="written",
-        reason="; ".join(failures),
-        road=road.name,
-        size_bytes=artifact.size_bytes,
-        parity=artifact.facts["parity"],
-        int8_macs_share=artifact.facts["int8_macs_share"],
-    )
-
-
-def _statistics(reference: Reference) -> dict[str, Any]:
-    """Mean, spread and extremes of inputs and outputs, for judging drift later."""
-    feeds, answers = (
-        (reference.real, reference.real_answers) if reference.real else (reference.random, reference.random_answers)
-    )
-    return {
-        "data": reference.data if reference.real else "fixed random feeds",
-        "inputs": {name: _summary([feed[name] for feed in feeds]) for name in feeds[0]},
-        "outputs": {name: _summary([answer[name] for answer in answers]) for name in answers[0]},
-    }
-
-
-def _summary(arrays: Sequence[np.ndarray]) -> dict[str, float]:
-    flat = np.concatenate([np.asarray(array, dtype="float64").ravel() for array in arrays])
-    if not flat.size:
-        return {}
-    values = {"mean": flat.mean(), "std": flat.std(), "min": flat.min(), "max": flat.max()}
-    return {name: float(f"{float(value):.6g}") for name, value in values.items()}
-
-
 def _provenance(source: Path, opened: SourceModel, data: CalibrationData, seed: int) -> dict[str, Any]:
     samples = data.samples
     return {
         "source": {"name": source.name, "kind": opened.kind, "sha256": _hash(source)},
         "card": data.card.name if data.card else None,
-        "tools": {"edgekit": edgekit.__version__, **opened.versions},
+        "tools": {"edgekit": __version__, **opened.versions},
         "calibration": {"sha256": samples.sha256, "samples": len(samples)} if samples is not None else None,
         "seed": seed,
         "notes": [*opened.notes, *data.notes],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -125,7 +125,7 @@ class RoadRequest:
     precision: str
     target: Target
     path: Path
-    calibration: Callable[[], Sequence[Feeds]]
+    calibration: Callable[[], Iterable[Feeds]]
 
 
 @dataclass(frozen=True)

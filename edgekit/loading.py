@@ -6,19 +6,19 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgekit.bundle import Artifact, Bundle
 from edgekit.errors import ArtifactError, UnavailableError, UnsupportedError
 from edgekit.opening import detect_format, open_session
+from edgekit.parity import match_inputs, match_outputs
 from edgekit.processing import Processing
 from edgekit.registry import RUNTIMES
-from edgekit.runtime import Engine, EngineOptions, Session
+from edgekit.runtime import Engine, EngineOptions, OpenModel, Session
 from edgekit.spec import Signature, TensorSpec
 
 __all__ = ["candidates", "check_golden", "is_bundle", "load", "open_variant"]
@@ -130,36 +130,50 @@ def open_variant(
 ) -> Session:
     """Opens one variant with one runtime, showing the bundle's signature; nothing is verified here."""
     options = EngineOptions(threads=threads or artifact.engine_options.get("threads"), precision=precision)
-    model = RUNTIMES.get(runtime).open(artifact.path, options)
+    engine: Engine = RUNTIMES.get(runtime)
+    model = engine.open(artifact.path, options)
+    inputs, outputs = artifact.input_names, artifact.output_names
+    if engine.formats[0] != artifact.format:
+        inputs, outputs = _names_by_meaning(bundle, model, runtime)
     return Session(
         model,
         runtime=runtime,
-        signature=_narrowed(bundle.signature, artifact, model.inputs, model.outputs),
-        input_names=artifact.input_names,
-        output_names=artifact.output_names,
+        signature=_narrowed(bundle.signature, model, inputs, outputs),
+        input_names=inputs,
+        output_names=outputs,
         check_finite=check_finite,
         processing=Processing.from_json(bundle.processing),
         artifact=artifact,
     )
 
 
+def _names_by_meaning(bundle: Bundle, model: OpenModel, runtime: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Which tensor is which, for an engine that reads another engine's format and may name its tensors otherwise."""
+    golden = bundle.golden()
+    inputs = match_inputs(bundle.signature.inputs, model.inputs)
+    raw = Session(model, runtime=runtime)
+    answers = [raw.run({inputs[name]: array for name, array in feed.items()}) for feed in golden.feeds]
+    return inputs, match_outputs(golden.outputs, answers)
+
+
 def _narrowed(
-    signature: Signature, artifact: Artifact, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    signature: Signature, model: OpenModel, input_names: Mapping[str, str], output_names: Mapping[str, str]
 ) -> Signature:
     """The source's signature with the sizes this file fixes, such as a batch of 1."""
 
-    def narrow(specs: tuple[TensorSpec, ...], file: tuple[TensorSpec, ...], names: Any) -> tuple[TensorSpec, ...]:
-        of_file = {spec.name: spec for spec in file}
+    def narrow(
+        specs: tuple[TensorSpec, ...], file: tuple[TensorSpec, ...], names: Mapping[str, str]
+    ) -> tuple[TensorSpec, ...]:
+        shapes = {spec.name: spec.shape for spec in file}
+        own = [shapes.get(names.get(spec.name, spec.name), spec.shape) for spec in specs]
         return tuple(
-            replace(spec, shape=of_file[name].shape)
-            if (name := names.get(spec.name, spec.name)) in of_file and len(of_file[name].shape) == len(spec.shape)
-            else spec
-            for spec in specs
+            replace(spec, shape=shape) if len(shape) == len(spec.shape) else spec
+            for spec, shape in zip(specs, own, strict=True)
         )
 
     return Signature(
-        narrow(signature.inputs, inputs, artifact.input_names),
-        narrow(signature.outputs, outputs, artifact.output_names),
+        narrow(signature.inputs, model.inputs, input_names),
+        narrow(signature.outputs, model.outputs, output_names),
         signature.state,
     )
 
