@@ -1,0 +1,53 @@
+"""``edgekit convert``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekit.cli import options
+from edgekit.cli.options import Command
+
+__all__ = ["COMMAND"]
+
+
+@click.command(
+    "convert",
+    cls=Command,
+    example="edgekit convert emotion_model.hdf5 -o emotion.edge --precision fp32,int8 --calibration-data faces",
+    help="Turn SOURCE (.keras, .h5, SavedModel folder, .onnx) into a bundle for a device, each file verified.",
+)
+@click.argument("source", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), metavar="NAME.edge", help="The bundle; by default SOURCE's name.")
+@click.option("--target", default="host", show_default=True, metavar="NAME", help="Device: `edgekit list targets`.")
+@click.option(
+    "--precision", default="fp32", show_default=True, metavar="A,B", callback=options.names, help="fp32, fp16, int8."
+)
+@click.option(
+    "--format", metavar="A,B", callback=options.names, help="tflite, onnx, openvino; by default the target's."
+)
+@click.option("--recipe", metavar="NAME|FILE", help="Named or own rules, in place of --precision.")
+@click.option("--calibration-data", type=click.Path(), metavar="PATH", help="Typical inputs, needed for int8.")
+@click.option("--num-samples", type=click.IntRange(min=1), metavar="N", help="Use at most so many of them.")
+@click.option("--processing", metavar="NAME|FILE", help="How files become inputs; by default the model card's.")
+@options.seed
+@options.force
+@click.option("--dry-run", is_flag=True, help="Print the plan; read and write nothing.")
+@options.as_json
+@options.common
+def COMMAND(source: str, output: str | None, as_json: bool, **settings: object) -> None:  # noqa: N802
+    from edgekit.cli.output import answer, note
+    from edgekit.cli.progress import steps
+    from edgekit.conversion import convert
+    from edgekit.errors import GateFailed
+    from edgekit.report.conversion_view import view
+
+    place = output or f"{Path(source).stem}.edge"
+    with steps() as say:
+        report = convert(source, place, progress=say, **settings)  # type: ignore[arg-type]
+    for line in report.notes:
+        note(f"note: {line}")
+    answer(report, lambda: view(report, place), schema="edgekit.conversion", as_json=as_json)
+    if report.unmet:
+        raise GateFailed(f"no file could be made in {', '.join(report.unmet)}: the reasons are in the table above")

@@ -1,0 +1,51 @@
+"""A `ConversionReport` as a document."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edgekit.report.document import Block, Document, Fields, Notes, table
+from edgekit.report.units import dash, megabytes, percent
+
+if TYPE_CHECKING:
+    from edgekit.conversion import ConversionReport
+
+__all__ = ["parity_words", "view"]
+
+
+def view(report: ConversionReport, place: str) -> Document:
+    """What was written or refused, that it is at `place` as the user typed it, and what to type next."""
+    rows = [
+        (
+            v.format,
+            v.precision,
+            v.status,
+            megabytes(v.size_bytes),
+            parity_words(v.parity),
+            percent(v.int8_macs_share),
+            v.road or dash,
+        )
+        for v in report.variants
+    ]
+    headings = ["format", "precision", "status", "size>", "parity with the source", "int8 share>", "road"]
+    blocks: list[Block] = [table(headings, rows)]
+    if reasons := tuple((f"{v.format} {v.precision}: {v.reason}", "") for v in report.variants if v.reason):
+        blocks.append(Notes(reasons, "Refused, and roads that failed"))
+    if report.bundle is not None:
+        blocks.append(Fields((("bundle", place), ("next", f"edgekit profile {shlex.quote(place)}"))))
+    title = f"{report.plan.source} for {report.plan.target.title}"
+    return Document(title if report.bundle is not None else f"Plan: {title} (nothing was written)", tuple(blocks))
+
+
+def parity_words(parity: Mapping[str, Any] | None) -> str:
+    """The worst difference as a share of the output's range, and agreement of the largest output where there is one."""
+    if not parity:
+        return dash
+    words = []
+    if parity.get("relative") is not None:
+        words.append(f"{parity['relative']:.1e} of range")
+    if parity.get("top1_agreement") is not None:
+        words.append(f"top-1 {parity['top1_agreement']:.1%}")
+    return ", ".join(words) or dash

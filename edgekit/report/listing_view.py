@@ -1,0 +1,38 @@
+"""Lists of what is registered, as documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgekit.report.document import Document, table
+from edgekit.report.units import dash
+
+__all__ = ["view"]
+
+_COLUMNS = {
+    "targets": ("name", "title", "formats", "precisions", "threads"),
+    "runtimes": ("name", "formats", "available", "version", "reason"),
+    "recipes": ("name", "precision", "description"),
+    "models": ("name", "title", "task", "package", "license"),
+}
+
+
+def view(what: str, items: Sequence[Mapping[str, Any]]) -> Document:
+    """A row an item, of the fields people choose by."""
+    names = _COLUMNS[what]
+    rows = [[_words(item.get(name)) for name in names] for item in items]
+    return Document(what, (table(names, rows),))
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        sets = dict.fromkeys(tuple(names) for names in value.values())
+        if len(sets) == 1:
+            return _words(next(iter(sets)))
+        return "; ".join(f"{key}: {_words(names)}" for key, names in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value) or dash
+    return dash if value in (None, "") else str(value)
