@@ -12,13 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from edgekit.errors import ArtifactError, EdgekitError, InputError
 from edgekit.registry import Probe
-from edgekit.spec import Signature, TensorSpec
+from edgekit.spec import QuantParams, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from edgekit.bundle import Artifact
+    from edgekit.processing import Processing
 
 __all__ = ["Engine", "EngineOptions", "OpenModel", "OpPlacement", "Session"]
 
@@ -104,6 +108,8 @@ class Session:
         output_names: For each output of `signature`, the engine's name for it.
         integer_io: Show quantized inputs and outputs as the integers they are.
         check_finite: Refuse NaN and infinity in float feeds.
+        processing: How `predict` makes feeds of real-world inputs and an answer of the outputs.
+        artifact: What was opened, where it is known.
     """
 
     def __init__(
@@ -116,8 +122,12 @@ class Session:
         output_names: Mapping[str, str] | None = None,
         integer_io: bool = False,
         check_finite: bool = False,
+        processing: Processing | None = None,
+        artifact: Artifact | None = None,
     ) -> None:
         self.runtime = runtime
+        self.artifact = artifact
+        self.processing = processing
         self.precision = model.precision
         self._model = model
         self._lock = threading.Lock()
@@ -125,14 +135,8 @@ class Session:
         self.signature = signature or _public_signature(model, integer_io)
         self._engine_inputs = _order(model.inputs, self.signature.inputs, input_names or {}, "input")
         engine_outputs = _order(model.outputs, self.signature.outputs, output_names or {}, "output")
-        wanted = {spec.name: spec for spec in self.signature.inputs}
-        back = {engine: ours for ours, engine in self._engine_inputs.items()}
-        # The hot path reads these tuples only: our name, dtype, exact shape or None, our spec, parameters to quantize.
-        self._wanted = tuple(
-            (back[spec.name], np.dtype(_numpy_name(wanted[back[spec.name]])), _static_shape(wanted[back[spec.name]]),
-             wanted[back[spec.name]], _conversion(wanted[back[spec.name]], spec))
-            for spec in model.inputs
-        )  # fmt: skip
+        self._wanted = _wanted(model.inputs, self.signature, self._engine_inputs, check_finite)
+        self._is_static = all(spec.is_static for spec in self.signature.inputs)
         names = {engine: ours for ours, engine in engine_outputs.items()}
         self._names = tuple(names[spec.name] for spec in model.outputs)
         self._dequantize = {
@@ -140,6 +144,7 @@ class Session:
             for spec in model.outputs
             if (quant := _conversion(self.signature.output(names[spec.name]), spec)) is not None
         }
+        self._only_output = self._names[0] if len(self._names) == 1 and not self._dequantize else None
         self._copies = model.lends_outputs
         self._run = model.run
 
@@ -154,39 +159,50 @@ class Session:
             An array for every output by name; with `copy`, the caller's own.
 
         Raises:
-            InputError: A feed is missing, extra, or of another dtype, rank or shape than the signature's.
-            ArtifactError: The engine failed on a feed that matches the signature.
+            InputError: A feed is missing, extra, or of another dtype, rank or shape than the signature's, or of sizes
+                the engine cannot run where the signature leaves them open.
+            ArtifactError: The engine failed on feeds that match a signature with no open sizes.
         """
         arrays = []
-        for name, dtype, shape, spec, quant in self._wanted:
+        for entry in self._wanted:
+            name, dtype, shape, is_plain, spec, quant = entry
             try:
                 array = feeds[name]
             except (KeyError, TypeError, IndexError):
                 raise self._names_error(feeds) from None
             if array.__class__ is not np.ndarray or array.dtype is not dtype or array.shape != shape:
                 array = _fit(array, spec, dtype)
-            if self._check_finite and array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise InputError(
-                    f"input {name!r} holds NaN or infinity", hint="load with check_finite=False to allow it"
-                )
-            arrays.append(array if quant is None else quant.quantize(array))
+                entry[2] = array.shape
+            arrays.append(array if is_plain else self._converted(array, name, quant))
         if len(feeds) != len(arrays):
             raise self._names_error(feeds)
-        with self._lock:
-            try:
+        try:
+            with self._lock:
                 results = self._run(arrays)
-            except EdgekitError:
-                raise
-            except Exception as error:
-                raise ArtifactError(
-                    f"{self.runtime} failed on feeds that match the signature: {_first_line(error)}"
-                ) from error
-            if copy and self._copies:
-                results = [result.copy() for result in results]
-        answer = dict(zip(self._names, results, strict=True))
+                if self._only_output is not None:
+                    return {self._only_output: results[0].copy() if copy and self._copies else results[0]}
+                if copy and self._copies:
+                    results = [result.copy() for result in results]
+                answer = dict(zip(self._names, results, strict=True))
+        except EdgekitError:
+            raise
+        except Exception as error:
+            raise self._run_error(arrays, error) from error
         for name, quant in self._dequantize.items():
             answer[name] = quant.dequantize(answer[name])
         return answer
+
+    def _converted(self, array: np.ndarray, name: str, quant: QuantParams | None) -> np.ndarray:
+        if self._check_finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"input {name!r} holds NaN or infinity", hint="load with check_finite=False to allow it")
+        return array if quant is None else _quantized(name, array, quant)
+
+    def _run_error(self, arrays: Sequence[np.ndarray], error: Exception) -> EdgekitError:
+        said = _first_line(error)
+        if self._is_static:
+            return ArtifactError(f"{self.runtime} failed on feeds that match the signature: {said}")
+        sizes = ", ".join(f"{w[0]} {_dims(a.shape)}" for w, a in zip(self._wanted, arrays, strict=True))
+        return InputError(f"{self.runtime} cannot run these sizes, {sizes}: {said}", hint="try other sizes")
 
     def _names_error(self, feeds: object) -> InputError:
         want = [entry[0] for entry in self._wanted]
@@ -201,6 +217,31 @@ class Session:
         said = [f"missing {missing}"] if missing else []
         said += [f"unknown {extra}"] if extra else []
         return InputError("feeds do not match the inputs: " + ", ".join(said), hint=f"inputs: {want}")
+
+    def predict(self, value: Any) -> Any:
+        """From a real-world input to an answer: processing, `run`, processing.
+
+        Args:
+            value: What the model's processing takes: a path, a picture, audio, or an array; arrays by input name for a
+                model of several inputs.
+
+        Returns:
+            What its processing makes of the outputs, such as labels with scores; the arrays by output name where the
+            model has no processing.
+
+        Raises:
+            InputError: The input cannot be made into feeds that match the signature.
+        """
+        if self.processing is None:
+            if not isinstance(value, Mapping):
+                inputs = self.signature.inputs
+                if len(inputs) != 1:
+                    raise InputError(
+                        f"the model has {len(inputs)} inputs", hint=f"a dict of {[s.name for s in inputs]}"
+                    )
+                value = {inputs[0].name: value}
+            return self.run(value)
+        return self.processing.answer(value, self.run, self.signature)
 
     def close(self) -> None:
         """Gives back what the engine holds. Closing twice is harmless; running after it is an InputError."""
@@ -229,6 +270,24 @@ def _public_signature(model: OpenModel, integer_io: bool) -> Signature:
     return Signature(tuple(map(shown, model.inputs)), tuple(map(shown, model.outputs)))
 
 
+def _wanted(
+    inputs: Sequence[TensorSpec], signature: Signature, engine_names: Mapping[str, str], check_finite: bool
+) -> list[list[Any]]:
+    """What the hot path reads for each input.
+
+    Our name, dtype, exact shape or the last that fitted, whether the engine takes it as it is, our spec, parameters to
+    quantize. They are lists because the shape is renewed; a stale one only costs the full check.
+    """
+    ours = {engine_names[spec.name]: spec for spec in signature.inputs}
+    wanted = []
+    for engine in inputs:
+        spec = ours[engine.name]
+        quant = _conversion(spec, engine)
+        is_plain = quant is None and not check_finite
+        wanted.append([spec.name, np.dtype(_numpy_name(spec)), _static_shape(spec), is_plain, spec, quant])
+    return wanted
+
+
 def _order(
     engine: Sequence[TensorSpec], ours: Sequence[TensorSpec], renames: Mapping[str, str], what: str
 ) -> dict[str, str]:
@@ -249,9 +308,16 @@ def _static_shape(spec: TensorSpec) -> tuple[int, ...] | None:
     return tuple(int(d) for d in spec.shape) if spec.is_static else None
 
 
-def _conversion(ours: TensorSpec, engine: TensorSpec) -> Any:
+def _conversion(ours: TensorSpec, engine: TensorSpec) -> QuantParams | None:
     """The parameters between our real numbers and the engine's integers; None when nothing is to be converted."""
     return engine.quant if engine.quant is not None and ours.dtype == "float32" else None
+
+
+def _quantized(name: str, array: np.ndarray, quant: QuantParams) -> np.ndarray:
+    """The integers for `array`; NaN has none, whatever `check_finite` says."""
+    if np.isnan(array).any():
+        raise InputError(f"input {name!r} holds NaN, which no {quant.dtype} stands for", hint="replace it first")
+    return quant.quantize(array)
 
 
 def _fit(value: object, spec: TensorSpec, dtype: np.dtype[Any]) -> np.ndarray:
@@ -261,12 +327,12 @@ def _fit(value: object, spec: TensorSpec, dtype: np.dtype[Any]) -> np.ndarray:
     if not isinstance(value, np.ndarray | np.generic):
         raise InputError(
             f"input {spec.name!r} is a {type(value).__name__}, not an array",
-            hint=f"np.asarray(x, dtype=np.{dtype.name})",
+            hint=f"np.asarray(x, dtype='{dtype.name}')",
         )
     array = np.asarray(value)
     if array.dtype.newbyteorder("=") != dtype:
         raise InputError(
-            f"input {spec.name!r} wants {spec.dtype}, got {array.dtype.name}", hint=f"x.astype(np.{dtype.name})"
+            f"input {spec.name!r} wants {spec.dtype}, got {array.dtype.name}", hint=f"x.astype('{dtype.name}')"
         )
     if not spec.accepts_shape(array.shape):
         raise InputError(

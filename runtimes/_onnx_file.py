@@ -1,0 +1,37 @@
+"""Reading .onnx files for what no engine has, and the smallest one that shows whether an engine computes."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from pathlib import Path
+
+__all__ = ["TINY", "unknown_ops"]
+
+# y = x + x on float32[1, 2].
+TINY = b64decode("CAgSADo9Cg4KAXgKAXgSAXkiA0FkZBIBZ1oTCgF4Eg4KDAgBEggKAggBCgIIAmITCgF5Eg4KDAgBEggKAggBCgIIAkIECgAQDQ==")
+
+
+def unknown_ops(path: Path, *, but_of: tuple[str, ...] = ()) -> list[str]:
+    """Operations of the file that neither ONNX nor a function in the file defines; none in a file cut off.
+
+    Those of the domains `but_of` are known.
+
+    Needs the package onnx.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except DecodeError:
+        return []
+    local = {(function.domain, function.name) for function in model.functions}
+    return sorted(
+        {
+            f"{node.domain}.{node.op_type}".lstrip(".")
+            for node in model.graph.node
+            if (node.domain, node.op_type) not in local
+            and node.domain not in but_of
+            and not onnx.defs.has(node.op_type, node.domain)
+        }
+    )

@@ -1,0 +1,239 @@
+"""OpenVINO on the CPU, in the arithmetic asked for: left alone it runs fp32 models in bf16 on some CPUs."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import ArtifactError, EdgekitError, InputError, UnsupportedError
+from edgekit.opening import require_format
+from edgekit.registry import Probe
+from edgekit.runtime import EngineOptions, OpPlacement
+from edgekit.runtimes._contract import (
+    PROBE_FEED,
+    Run,
+    bound_run,
+    check_options,
+    closed_run,
+    dims,
+    distinct_names,
+    try_engine,
+)
+from edgekit.spec import TensorSpec
+
+__all__ = ["ENGINE"]
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_PRECISIONS = {hint: name for name, hint in _HINTS.items()}
+_DTYPES = {
+    "f32": "float32", "f16": "float16", "f64": "float64", "boolean": "bool", "i8": "int8", "u8": "uint8",
+    "i16": "int16", "u16": "uint16", "i32": "int32", "u32": "uint32", "i64": "int64", "u64": "uint64",
+}  # fmt: skip
+_INT32 = np.iinfo("int32")
+_UNSUPPORTED = re.compile(
+    r"No translator found for (?P<translator>\S+) node"
+    r"|No conversion rule found for operations: (?P<rules>[^\n]+)"
+    r"|doesn't contain the operation with type: (?P<opset>\S+)"
+    r"|Cannot create (?P<layer>\S+) layer"
+    r"|Unsupported operation of type: (?P<plugin>\S+)"
+    r"|Unsupported ONNX opset version: (?P<version>\S+)"
+)
+
+
+class OpenvinoEngine:
+    """Opens OpenVINO's .xml, and .onnx and .tflite files through OpenVINO's readers."""
+
+    name = "openvino"
+    formats: tuple[str, ...] = ("openvino", "onnx", "tflite")
+
+    def __init__(self) -> None:
+        self._probe: Probe | None = None
+        self._core: Any = None
+        self._lock = threading.Lock()
+
+    def probe(self) -> Probe:
+        if self._probe is None:
+            self._probe = try_engine(self._try, "openvino", "openvino")
+        return self._probe
+
+    def open(self, path: Path, options: EngineOptions) -> OpenOpenvino:
+        check_options(self.name, options, tuple(_HINTS))
+        model = self._read(path)
+        try:
+            compiled = self._compile(model, options)
+            return OpenOpenvino(model, compiled)
+        except EdgekitError:
+            raise
+        except Exception as error:
+            raise _typed(path, error) from error
+
+    def placements(self, path: Path, options: EngineOptions) -> list[OpPlacement]:
+        """The compiled model's own account, at batch 1 where only the batch is open."""
+        from edgekit.runtimes._openvino_graph import placements
+
+        model = self._read(path)
+        for parameter in model.inputs:
+            shape = parameter.get_partial_shape()
+            if len(shape) and shape[0].is_dynamic:
+                shape[0] = 1
+                model.reshape({parameter: shape})
+        return placements(self._compile(model, options))
+
+    def _read(self, path: Path) -> Any:
+        found = require_format(path, self.formats)
+        self.probe().require("the openvino runtime")
+        if found == "openvino" and not path.with_suffix(".bin").is_file():
+            raise ArtifactError(
+                f"{path} has no weights beside it", hint=f"keep {path.stem}.bin in the same folder, under this name"
+            )
+        try:
+            with self._lock:
+                return self._shared_core().read_model(path)
+        except Exception as error:
+            raise _typed(path, error) from error
+
+    def _compile(self, model: Any, options: EngineOptions) -> Any:
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            **options.vendor,
+        }
+        if options.threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = options.threads
+        with self._lock:
+            return self._shared_core().compile_model(model, "CPU", settings)
+
+    def _shared_core(self) -> Any:
+        import openvino
+
+        if self._core is None:
+            self._core = openvino.Core()
+            # Weights are copied in, so that nobody can change or cut the file under a running session.
+            self._core.set_property({"ENABLE_MMAP": False})
+        return self._core
+
+    def _try(self) -> Any:
+        import openvino
+        from openvino import opset13
+
+        x = opset13.parameter(PROBE_FEED.shape, np.float32)
+        model = openvino.Model([opset13.add(x, x)], [x], "tiny")
+        return self._compile(model, EngineOptions(threads=1))(PROBE_FEED)[0]
+
+
+class OpenOpenvino:
+    """One infer request of its own. Where all shapes are known its buffers are looked up once, at load."""
+
+    lends_outputs = True
+
+    def __init__(self, model: Any, compiled: Any) -> None:
+        self.inputs = _specs(model.inputs, "input")
+        self.outputs = _specs(model.outputs, "output")
+        said = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.precision = _PRECISIONS.get(said, said)
+        self._compiled = compiled
+        self._request = request = compiled.create_infer_request()
+        # The wrapped class's method skips a Python layer that copies every output into a dictionary.
+        self._infer = super(type(request), request).infer  # type: ignore[misc]
+        self._narrowed = [i for i, spec in enumerate(self.inputs) if spec.dtype in ("int64", "uint64")]
+        self._is_static = all(spec.is_static for spec in self.inputs)
+        # In one thread the plugin swallows what goes wrong with new sizes and leaves the last answer standing (2026.4),
+        # so sizes not seen before are tried on the model itself, which costs its weights in memory.
+        is_swallowing = not self._is_static and compiled.get_property("INFERENCE_NUM_THREADS") == 1
+        self._model = model if is_swallowing else None
+        self._fitting: set[tuple[tuple[int, ...], ...]] = set()
+        infer = partial(self._infer, {}, True, False)
+        if self._is_static and not self._narrowed and all(spec.is_static for spec in self.outputs):
+            feeds = [request.get_input_tensor(i).data for i in range(len(self.inputs))]
+            results = [request.get_output_tensor(i).data for i in range(len(self.outputs))]
+            self.run: Run = bound_run(feeds, infer, results)
+        else:
+            self.run = self._run_set
+
+    def _run_set(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        self._check_narrowed(arrays)
+        self._set(arrays)
+        self._infer({}, True, False)
+        return [self._request.get_output_tensor(i).data for i in range(len(self.outputs))]
+
+    def _check_narrowed(self, arrays: Sequence[np.ndarray]) -> None:
+        """The CPU plugin computes 64-bit integers in 32 bits and wraps what does not fit, without a word."""
+        for index in self._narrowed:
+            array = arrays[index]
+            if array.size and (array.max() > _INT32.max or array.min() < _INT32.min):
+                raise InputError(
+                    f"input {self.inputs[index].name!r} holds integers beyond 32 bits, which OpenVINO cuts off",
+                    hint="use another runtime for this model",
+                )
+
+    def _set(self, arrays: Sequence[np.ndarray]) -> None:
+        import openvino
+
+        shapes = tuple(array.shape for array in arrays)
+        if self._model is not None and shapes not in self._fitting:
+            try:
+                self._model.reshape(dict(zip(self._model.inputs, map(list, shapes), strict=True)))
+            except RuntimeError as error:
+                raise ValueError(_last_line(error)) from error
+            self._fitting.add(shapes)
+        for index, array in enumerate(arrays):
+            self._request.set_input_tensor(index, openvino.Tensor(np.ascontiguousarray(array).reshape(array.shape)))
+
+    def close(self) -> None:
+        self.run = closed_run
+        self._infer = self._request = self._compiled = self._model = None
+
+
+def _specs(ports: Sequence[Any], what: str) -> tuple[TensorSpec, ...]:
+    names = distinct_names([_name(port) for port in ports], what)
+    types = [port.get_element_type().to_string() for port in ports]
+    odd = [f"{name}: {kind}" for name, kind in zip(names, types, strict=True) if kind not in _DTYPES]
+    if odd:
+        raise UnsupportedError("the openvino runtime feeds no tensors of these types", offenders=odd)
+    specs = []
+    for port, name, kind in zip(ports, names, types, strict=True):
+        shape = port.get_partial_shape()
+        if shape.rank.is_dynamic:
+            raise UnsupportedError("the openvino runtime needs to know every rank", offenders=[name])
+        specs.append(TensorSpec(name, _DTYPES[kind], dims(-1 if d.is_dynamic else d.get_length() for d in shape)))
+    return tuple(specs)
+
+
+def _name(port: Any) -> str:
+    """The tensor's name, the shortest where it has several; its layer's where it has none, the same at every load."""
+    names = sorted(port.get_names(), key=lambda name: (len(name), name))
+    if names:
+        return str(names[0])
+    node = port.get_node()
+    # An output port belongs to a node of its own; the layer that computes it is the one before.
+    source = node.input_value(0) if node.get_type_name() == "Result" else port
+    layer = source.get_node()
+    suffix = f".{source.get_index()}" if layer.get_output_size() > 1 else ""
+    return f"{layer.get_friendly_name()}{suffix}"
+
+
+def _typed(path: Path, error: Exception) -> EdgekitError:
+    if isinstance(error, UnicodeDecodeError):
+        return ArtifactError(f"{path} is damaged: a name in it is not text", hint="copy or convert it again")
+    said = str(error)
+    if found := list(_UNSUPPORTED.finditer(said)):
+        listed = [name for match in found for group in match.groups() if group for name in group.split(", ")]
+        return UnsupportedError(
+            f"OpenVINO has no kernel for operations of {path.name}", offenders=dict.fromkeys(listed)
+        )
+    return ArtifactError(f"{path} does not open: {_last_line(error)}", hint="copy or convert it again")
+
+
+def _last_line(error: Exception) -> str:
+    """What went wrong; the lines before say where in OpenVINO's sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+ENGINE = OpenvinoEngine()
