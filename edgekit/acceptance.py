@@ -11,12 +11,13 @@ import numpy as np
 from edgekit.converter import Feeds, SourceModel, Written
 from edgekit.errors import ConversionError
 from edgekit.feeds import random_feeds
+from edgekit.opening import own_runtimes
 from edgekit.parity import Parity, compare, match_outputs, value_range
 from edgekit.recipe import Recipe
 from edgekit.registry import RUNTIMES
 from edgekit.trial import Trial, try_file
 
-__all__ = ["Accepted", "Reference", "accept", "make_reference", "native_runtime"]
+__all__ = ["Accepted", "Reference", "accept", "make_reference"]
 
 RANDOM_FEEDS = 4
 
@@ -104,21 +105,16 @@ def make_reference(source: SourceModel, real: Sequence[Feeds], data: str, seed: 
     )
 
 
-def native_runtime(format: str) -> str:
-    """The runtime whose own format this is."""
-    for name, engine in RUNTIMES:
-        if engine.formats[0] == format:
-            return name
-    raise ConversionError(f"no runtime opens {format} files, so what was written cannot be verified")
-
-
 def accept(written: Written, format: str, recipe: Recipe, source: SourceModel, reference: Reference) -> Accepted:
     """Runs a written file and holds it against the source.
 
     Raises:
         ConversionError: It does not run, gives other shapes, or is further from the source than the recipe allows.
     """
-    runtime = native_runtime(format)
+    runtimes = own_runtimes(format)
+    if not runtimes:
+        raise ConversionError(f"no runtime is for {format} files, so what was written cannot be verified")
+    runtime = runtimes[0]
     RUNTIMES.get(runtime).probe().require(f"the {runtime} runtime, needed to verify {format} files,")
     trial = try_file(
         written.files[0], runtime, reference.feeds, inputs=source.signature.inputs, input_names=written.input_names

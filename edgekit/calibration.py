@@ -10,7 +10,7 @@ from pathlib import Path
 from edgekit.card import Card
 from edgekit.converter import Feeds
 from edgekit.processing import Processing
-from edgekit.samples import Samples, feeds_of, read_samples
+from edgekit.samples import Samples, check_feeds, feeds_of, read_samples
 from edgekit.spec import Signature
 
 __all__ = ["CalibrationData"]
@@ -61,6 +61,7 @@ class CalibrationData:
         if card and processing is None:
             data.notes.append(f"known model, {card.title}: its card says how inputs are prepared and what outputs mean")
         if samples is not None:
+            check_feeds(data._feeds(), signature)
             data._hold_out(len(samples))
         return data
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from edgekit.environment import Environment, read_environment
 from edgekit.errors import EdgekitError
-from edgekit.loading import cache_folder
 from edgekit.registry import CONVERTERS, RUNTIMES, Probe, Registry
+from edgekit.unpacking import cache_folder
 
 __all__ = ["Diagnosis", "Part", "diagnose", "parts_of"]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +13,15 @@ import numpy as np
 
 from edgekit.bundle import Artifact, Bundle
 from edgekit.errors import ArtifactError, UnavailableError, UnsupportedError
-from edgekit.opening import detect_format, open_session
+from edgekit.opening import detect_format, open_session, own_runtimes
 from edgekit.parity import match_inputs, match_outputs
 from edgekit.processing import Processing
 from edgekit.registry import RUNTIMES
 from edgekit.runtime import Engine, EngineOptions, OpenModel, Session
 from edgekit.spec import Signature, TensorSpec
+from edgekit.unpacking import cache_folder
 
-__all__ = ["candidates", "check_golden", "is_bundle", "load", "open_variant"]
+__all__ = ["check_golden", "choose_variant", "is_bundle", "load", "open_variant", "takers"]
 
 
 def load(
@@ -55,18 +55,35 @@ def load(
     """
     path = Path(path)
     if is_bundle(path):
+        arguments = (runtime, variant, threads, precision, check_finite)
         bundle = Bundle.open(path)
-        artifact, name = next(candidates(bundle, runtime=runtime, variant=variant))
-        bundle.verify(artifact)
-        session = open_variant(bundle, artifact, name, threads=threads, precision=precision, check_finite=check_finite)
-        _golden_once(bundle, artifact, name, session, precision)
-        return session
+        try:
+            return _load_bundle(bundle, *arguments)
+        except ArtifactError:
+            if bundle.is_current():
+                raise
+            # A newer generation took its place while this one was being read.
+            return _load_bundle(Bundle.open(path), *arguments)
     if variant is not None:
         raise UnsupportedError(f"{path} is a model file, not a bundle: it has no variants")
     options = EngineOptions(threads=threads, precision=precision)
-    name, session = open_session(
-        path, detect_format(path), runtime, options, check_finite=check_finite, integer_io=integer_io
-    )
+    return open_session(path, detect_format(path), runtime, options, check_finite=check_finite, integer_io=integer_io)[
+        1
+    ]
+
+
+def _load_bundle(
+    bundle: Bundle,
+    runtime: str | None,
+    variant: str | None,
+    threads: int | None,
+    precision: str,
+    check_finite: bool,
+) -> Session:
+    artifact, name = choose_variant(bundle, runtime, variant)
+    bundle.verify(artifact)
+    session = open_variant(bundle, artifact, name, threads=threads, precision=precision, check_finite=check_finite)
+    _golden_once(bundle, artifact, name, session, precision)
     return session
 
 
@@ -80,43 +97,37 @@ def is_bundle(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def candidates(
-    bundle: Bundle, *, runtime: str | None = None, variant: str | None = None
-) -> Iterator[tuple[Artifact, str]]:
-    """Variants this device can run with the runtime for each, best first. Raises when there is none.
+def choose_variant(bundle: Bundle, runtime: str | None, variant: str | None) -> tuple[Artifact, str]:
+    """The best variant this device can run, and the runtime for it.
 
-    The order is the bundle's; for each variant the runtime whose own format it is comes first.
+    The order is the bundle's. A runtime takes files of another engine's format only when it is insisted on.
+
+    Raises:
+        UnsupportedError: What is insisted on does not open what the bundle has.
+        UnavailableError: It would be possible, but no engine for it works here.
     """
     artifacts = [bundle.variant(variant)] if variant is not None else list(bundle.variants)
-    reasons: list[str] = []
-    found = False
-    for own in (True, False):
-        for artifact in artifacts:
-            for name in [runtime] if runtime is not None else RUNTIMES.names():
-                engine: Engine = RUNTIMES.get(name)
-                if artifact.format not in engine.formats or (engine.formats[0] == artifact.format) is not own:
-                    continue
-                if not own and runtime is None:
-                    continue
-                probe = engine.probe()
-                if probe.available:
-                    found = True
-                    yield artifact, name
-                else:
-                    extra = f"; pip install 'edgekit-ml[{probe.extra}]'" if probe.extra else ""
-                    reasons.append(f"{name}: {probe.reason}{extra}")
-    if found:
-        return
-    formats = sorted({artifact.format for artifact in artifacts})
-    if not reasons:
-        raise UnsupportedError(
-            f"runtime {runtime!r} opens none of the formats {formats} of this bundle"
-            if runtime
-            else f"no runtime opens {formats}"
-        )
+    pairs = [(artifact, name) for artifact in artifacts for name in takers(artifact.format, runtime)]
+    if not pairs:
+        formats = ", ".join(sorted({artifact.format for artifact in artifacts}))
+        raise UnsupportedError(f"{runtime or 'no runtime'} opens none of what there is: {formats}")
+    # Stable: of what one insists on, the runtime's own format comes before others.
+    for artifact, name in sorted(pairs, key=lambda pair: RUNTIMES.get(pair[1]).formats[0] != pair[0].format):
+        if RUNTIMES.get(name).probe().available:
+            return artifact, name
+    probes = {name: RUNTIMES.get(name).probe() for _, name in pairs}
+    extras = ",".join(probe.extra for probe in probes.values() if probe.extra)
     raise UnavailableError(
-        "no engine that opens this bundle works here: " + "; ".join(dict.fromkeys(reasons)), hint="edgekit doctor"
+        "no engine for this bundle works here: " + "; ".join(f"{name}: {p.reason}" for name, p in probes.items()),
+        hint=f"pip install 'edgekit-ml[{extras}]', or one of them" if extras else "edgekit doctor",
     )
+
+
+def takers(format: str, runtime: str | None) -> list[str]:
+    """The runtimes whose own format this is, or the one insisted on, if it opens the format at all."""
+    if runtime is None:
+        return own_runtimes(format)
+    return [runtime] if format in RUNTIMES.get(runtime).formats else []
 
 
 def open_variant(
@@ -224,9 +235,3 @@ def _golden_once(bundle: Bundle, artifact: Artifact, runtime: str, session: Sess
     except OSError:
         # A device with a read-only home runs the golden test at every load; nothing else is lost.
         return
-
-
-def cache_folder() -> Path:
-    """Where edgekit keeps what it can make again."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "edgekit"

@@ -7,7 +7,7 @@ sample per index of its first axis; an .npz has an array for each input by name,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +107,7 @@ def feeds_of(samples: Samples, processing: Processing, signature: Signature) -> 
         yield from batches
 
 
-def check_feeds(all_feeds: Iterable[dict[str, np.ndarray]], signature: Signature) -> int:
+def check_feeds(all_feeds: Iterable[Mapping[str, np.ndarray]], signature: Signature) -> int:
     """How many feeds there are; refuses data that nobody calibrates on with intent.
 
     Raises:

@@ -45,7 +45,12 @@ class Trial:
 
     @property
     def int8_macs_share(self) -> float | None:
-        """Share of all multiply-accumulates that run in 8-bit integers; None where the engine cannot say."""
+        """Share of all multiply-accumulates that run in 8-bit integers; None where the engine cannot say.
+
+        Where sizes are open and nothing can be counted, it is still 0 if no operation runs in integers.
+        """
+        if self.placements is not None and not any(op.precision == "int8" for op in self.placements):
+            return 0.0
         counted = [op for op in self.placements or () if op.macs]
         total = sum(op.macs or 0 for op in counted)
         return sum(op.macs or 0 for op in counted if op.precision == "int8") / total if total else None

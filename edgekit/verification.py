@@ -65,16 +65,10 @@ def verify(path: str | Path, *, runtime: str | None = None) -> Verification:
         raise UnsupportedError(f"{path} is a model file: only a bundle carries hashes and golden answers to verify")
     bundle = Bundle.open(path)
     bundle.verify()
-    rows = [_try(bundle, artifact, name) for artifact in bundle.variants for name in _runtimes_for(artifact, runtime)]
+    rows = [_try(bundle, artifact, name) for artifact in bundle.variants for name in takers(artifact.format, runtime)]
     if not rows:
         raise UnsupportedError(f"runtime {runtime!r} opens none of the formats of {path}")
     return Verification(str(path), tuple(rows))
-
-
-def _runtimes_for(artifact: Artifact, runtime: str | None) -> list[str]:
-    if runtime is not None:
-        return [runtime] if artifact.format in RUNTIMES.get(runtime).formats else []
-    return [name for name, engine in RUNTIMES if engine.formats[0] == artifact.format and name != "reference"]
 
 
 def _try(bundle: Bundle, artifact: Artifact, runtime: str) -> VerificationRow:

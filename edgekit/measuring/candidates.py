@@ -11,14 +11,11 @@ from edgekit.bundle import Bundle
 from edgekit.errors import UnavailableError, UnsupportedError
 from edgekit.loading import is_bundle
 from edgekit.measuring.records import Candidate
-from edgekit.opening import detect_format
+from edgekit.opening import ORACLE, detect_format
 from edgekit.registry import RUNTIMES, Probe
 from edgekit.runtime import Engine
 
-__all__ = ["ORACLE", "Subject", "find_candidates", "read_subject"]
-
-ORACLE = "reference"
-"""The runtime that says what is right, not what is fast: measured only when it is asked for."""
+__all__ = ["Subject", "find_candidates", "read_subject"]
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,16 @@ class QuantPlan:
     quantized_ops: tuple[str, ...] = ()
     float_ops: Mapping[str, str] = field(default_factory=dict)
 
+    def notes(self) -> list[str]:
+        """What stays float and why, a line for each reason."""
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.float_ops.items():
+            reasons.setdefault(reason, []).append(name)
+        return [
+            f"{len(names)} of the operations stay float, {reason}: {names[0]}" + (", ..." if len(names) > 1 else "")
+            for reason, names in reasons.items()
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Everything but the rounded integers, for printing and comparing."""
         return {
