@@ -1,0 +1,193 @@
+"""ONNX: read into the hub, whose form it is, and written from it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.converter import DirectRoad, SourceModel, Written
+from edgekit.converters._half_weights import halve_weights
+from edgekit.converters._onnx_wire import looks_like_onnx
+from edgekit.errors import ArtifactError, ConversionError, UnsupportedError
+from edgekit.graph.cleaning import clean
+from edgekit.graph.files import load, save
+from edgekit.graph.operations import require_known
+from edgekit.graph.shapes import signature
+from edgekit.registry import RUNTIMES, Probe
+from edgekit.runtime import EngineOptions, Session
+
+if TYPE_CHECKING:
+    from edgekit.quantize.plan import QuantPlan
+
+__all__ = ["CONVERTER", "OnnxConverter"]
+
+_PACKAGES = ("onnx", "onnx-ir")
+
+
+class OnnxConverter:
+    """The .onnx file."""
+
+    name = "onnx"
+    format = "onnx"
+    suffix = ".onnx"
+    reads = True
+    writes = True
+    exports = ("hub",)
+    roads: tuple[DirectRoad, ...] = ()
+
+    def probe(self) -> Probe:
+        """Whether onnx and onnx-ir are installed and make and check a small model."""
+        return _probe()
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the file has the outer fields of an ONNX model."""
+        return looks_like_onnx(path)
+
+    def read(self, path: Path, stage: Path) -> SourceModel:
+        """Checks the model and puts its cleaned copy under `stage`; ONNX Runtime answers for it, in fp32, one thread.
+
+        Raises:
+            ArtifactError: The file is damaged, or names weights outside its own folder.
+            UnsupportedError: Operations ONNX Runtime does not know, or inputs that are no tensors.
+        """
+        self.probe().require("the onnx converter")
+        _check_source(path)
+        graph = clean(load(path))
+        require_known(graph, path.name)
+        engine = RUNTIMES.get("onnx")
+        promised = signature(graph)
+        session = Session(engine.open(path, EngineOptions(threads=1)), runtime="onnx", signature=promised)
+        stage.mkdir(parents=True, exist_ok=True)
+        hub = stage / "hub.onnx"
+        save(graph, hub)
+        versions = {**_versions(), "onnxruntime": engine.probe().version.rpartition(" ")[2]}
+        return SourceModel(
+            kind="onnx", path=path, signature=promised, run=session.run, exports={"hub": hub}, versions=versions
+        )
+
+    def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
+        """Writes fp32; fp16, which stores half and computes single; or w8a8 as QDQ. The inputs and outputs are float.
+
+        Raises:
+            UnsupportedError: Another precision is asked for, or w8a8 without a plan, or operations are not ONNX's.
+            ConversionError: What was written is not valid ONNX.
+        """
+        self.probe().require("the onnx converter")
+        require_known(graph, "the model")
+        notes: list[str] = []
+        if precision == "fp16":
+            graph, kept = halve_weights(graph)
+            notes.append("weights are stored in half precision; inputs, outputs and arithmetic are fp32")
+            notes += [f"too large for half precision, stored as fp32: {', '.join(kept)}"] if kept else []
+        elif precision == "w8a8" and plan is not None:
+            from edgekit.quantize.qdq import to_qdq
+
+            graph = to_qdq(graph, plan)
+            notes += plan.notes()
+        elif precision != "fp32":
+            raise UnsupportedError(
+                f"the onnx writer cannot write {precision!r}", hint="fp32, fp16, or w8a8 with a plan"
+            )
+        files = _write_checked(graph, path)
+        return Written(files, notes=tuple(notes), versions=_versions())
+
+
+def _versions() -> dict[str, str]:
+    return {package: metadata.version(package) for package in _PACKAGES}
+
+
+@functools.cache
+def _probe() -> Probe:
+    try:
+        import onnx
+        import onnx_ir as ir
+
+        node = onnx.helper.make_node("Relu", ["x"], ["y"])
+        values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+        model = onnx.helper.make_model(onnx.helper.make_graph([node], "probe", values[:1], values[1:]))
+        onnx.checker.check_model(ir.to_proto(clean(ir.from_proto(model))))
+        versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+    except Exception as error:  # noqa: BLE001 - a probe answers, whatever is wrong
+        return Probe(False, reason=f"{type(error).__name__}: {error}", extra="convert")
+    return Probe(True, version=versions, extra="convert")
+
+
+def _write_checked(graph: Any, path: Path) -> tuple[Path, ...]:
+    import onnx
+
+    files = save(graph, path)
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise ConversionError(
+            "the file written is not valid ONNX", step="hub -> onnx", vendor_message=str(error)
+        ) from error
+    return files
+
+
+def _check_source(path: Path) -> None:
+    """Raises ArtifactError for a file that is not valid, or that would make an engine read outside its folder."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}", hint="copy or export it again") from error
+    _check_external(model, path.resolve().parent)
+    try:
+        onnx.checker.check_model(path)
+    except onnx.checker.ValidationError as error:
+        raise ArtifactError(
+            f"{path} is not valid ONNX: {str(error).splitlines()[0]}", hint="export it again"
+        ) from error
+
+
+def _check_external(model: Any, folder: Path) -> None:
+    import onnx
+
+    for tensor in _tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        file = (folder / location).resolve()
+        if not location or Path(location).is_absolute() or not file.is_relative_to(folder):
+            raise ArtifactError(
+                f"tensor {tensor.name!r} names the file {location!r}, outside the model's folder",
+                hint="use only models whose origin you know",
+            )
+        if not file.is_file():
+            raise ArtifactError(
+                f"{location} is missing, which holds tensor {tensor.name!r}", hint="copy it beside the model"
+            )
+        end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+        if end > file.stat().st_size:
+            raise ArtifactError(f"{location} is too short for tensor {tensor.name!r}", hint="copy it again")
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor of a model, a graph or a node, however deep."""
+    import onnx
+
+    if isinstance(message, onnx.ModelProto):
+        for part in (message.graph, *message.functions):
+            yield from _tensors(part)
+        return
+    if isinstance(message, onnx.GraphProto):
+        yield from message.initializer
+        for sparse in message.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    for node in message.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+CONVERTER = OnnxConverter()

@@ -1,0 +1,152 @@
+"""OpenVINO IR, written from the hub; and the direct road from a SavedModel by OpenVINO's own reader."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.converter import DirectRoad, RoadRequest, SourceModel, Written
+from edgekit.errors import ConversionError, UnsupportedError
+from edgekit.graph.files import save
+from edgekit.graph.operations import require_known
+from edgekit.graph.shapes import signature
+from edgekit.graph.walking import constant
+from edgekit.registry import Probe
+from edgekit.spec import Signature
+from edgekit.worker import Worker
+
+if TYPE_CHECKING:
+    from edgekit.quantize.plan import QuantPlan
+
+__all__ = ["CONVERTER", "ROADS", "OpenVINOConverter"]
+
+_CHILD = "edgekit.converters._openvino_child"
+_PRECISIONS = ("fp32", "fp16", "w8a8")
+_TIMEOUT_S = 1800.0
+_HALF_NOTE = "weights are stored in half precision; inputs, outputs and, unless asked otherwise, arithmetic are fp32"
+
+
+def _drive_saved_model(source: SourceModel, request: RoadRequest) -> Written:
+    """Reads the SavedModel as it is, loops of recurrent layers included."""
+    answer = _convert(source.exports["saved_model"], request.path, request.precision, None)
+    inputs, outputs = _match(source.signature, answer["inputs"], answer["outputs"])
+    notes = (_HALF_NOTE,) if request.precision == "fp16" else ()
+    return Written(_files(request.path), inputs, outputs, notes, {"openvino": answer["version"]})
+
+
+ROADS = (
+    DirectRoad(
+        name="SavedModel -> openvino (OpenVINO's own reader)",
+        needs="saved_model",
+        format="openvino",
+        precisions=("fp32", "fp16"),
+        why="when the hub cannot: OpenVINO reads TensorFlow's loops but refuses ONNX's",
+        drive=_drive_saved_model,
+    ),
+)
+
+
+class OpenVINOConverter:
+    """The pair of an .xml and a .bin file."""
+
+    name = "openvino"
+    format = "openvino"
+    suffix = ".xml"
+    reads = False
+    writes = True
+    exports: tuple[str, ...] = ()
+    roads = ROADS
+
+    def probe(self) -> Probe:
+        """Whether openvino is installed and its process starts."""
+        return _probe()
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the file begins as an IR does."""
+        try:
+            with path.open("rb") as file:
+                return b"<net " in file.read(256)
+        except OSError:
+            return False
+
+    def read(self, path: Path, stage: Path) -> SourceModel:
+        """Always an UnsupportedError: IR is an end of the road."""
+        raise UnsupportedError(
+            "an OpenVINO file cannot be the source of a conversion",
+            hint=f"convert the model it was made from; to run it as it is: edgekit.load({str(path)!r})",
+        )
+
+    def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
+        """Writes fp32; fp16, which stores half; or w8a8, with FakeQuantize where the plan has activations.
+
+        Raises:
+            UnsupportedError: Another precision, w8a8 without a plan, or operations OpenVINO does not read.
+            ConversionError: OpenVINO failed, or its process died.
+        """
+        self.probe().require("the openvino converter")
+        require_known(graph, "the model")
+        if precision not in _PRECISIONS or (precision == "w8a8" and plan is None):
+            raise UnsupportedError(
+                f"the openvino writer cannot write {precision!r}", hint="fp32, fp16, or w8a8 with a plan"
+            )
+        with tempfile.TemporaryDirectory(prefix="edgekit-openvino-") as folder:
+            hub = Path(folder) / "hub.onnx"
+            save(graph, hub)
+            if plan is not None and precision == "w8a8":
+                _leave_plan(graph, plan, Path(folder))
+            answer = _convert(hub, path, precision, Path(folder) if precision == "w8a8" else None)
+        inputs, outputs = _match(signature(graph), answer["inputs"], answer["outputs"])
+        notes = [_HALF_NOTE] if precision == "fp16" else []
+        notes += plan.notes() if plan is not None and precision == "w8a8" else []
+        return Written(_files(path), inputs, outputs, tuple(notes), {"openvino": answer["version"]})
+
+
+def _leave_plan(graph: Any, plan: QuantPlan, folder: Path) -> None:
+    from edgekit.converters._openvino_child import write_plan
+
+    arrays = {name: constant(graph.graph.initializers[name]) for name in plan.weights}
+    write_plan(plan, {name: array for name, array in arrays.items() if array is not None}, folder)
+
+
+def _convert(source: Path, target: Path, precision: str, plan: Path | None) -> dict[str, Any]:
+    with Worker("OpenVINO's converter", env={"PYTHONHASHSEED": "0"}) as worker:
+        answer: dict[str, Any] = worker.call(
+            f"{_CHILD}:convert",
+            timeout_s=_TIMEOUT_S,
+            source=str(source),
+            target=str(target),
+            precision=precision,
+            plan=None if plan is None else str(plan),
+        )
+    return answer
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    return path, path.with_suffix(".bin")
+
+
+def _match(promised: Signature, inputs: list[str], outputs: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The file's name for each of ours, where the road kept it; raises ConversionError when an input got lost."""
+    if len(inputs) != len(promised.inputs) or len(outputs) != len(promised.outputs):
+        raise ConversionError(
+            f"OpenVINO's file has inputs {inputs} and outputs {outputs}, not those of {promised}", step="-> openvino"
+        )
+    return (
+        {spec.name: spec.name for spec in promised.inputs if spec.name in inputs},
+        {spec.name: spec.name for spec in promised.outputs if spec.name in outputs},
+    )
+
+
+@functools.cache
+def _probe() -> Probe:
+    try:
+        version = metadata.version("openvino")
+    except metadata.PackageNotFoundError:
+        return Probe(False, reason="openvino is not installed", extra="convert")
+    return Probe(True, version=f"openvino {version}", extra="convert")
+
+
+CONVERTER = OpenVINOConverter()

@@ -1,0 +1,103 @@
+"""A graph as every later step wants it: no dead or useless nodes, constants as initializers, names, shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edgekit.graph.files import raise_opset
+from edgekit.graph.folding import fold_batch_norms, fold_biases, fold_constants, fold_pads
+from edgekit.graph.naming import name_everything, name_symbols
+from edgekit.graph.shapes import infer_shapes
+from edgekit.graph.walking import copy_of, replace_value
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["PASSES", "clean"]
+
+
+def clean(model: ir.Model) -> ir.Model:
+    """A cleaned copy: same inputs, outputs and answers, fewer nodes. Cleaning it again changes nothing.
+
+    Raises:
+        ConversionError: The opset is older than the hub's and cannot be raised.
+    """
+    model = raise_opset(copy_of(model))
+    for step in PASSES:
+        model = step(model)
+    return model
+
+
+def inline_functions(model: ir.Model) -> ir.Model:
+    """Functions that travel in the file are put where they are called."""
+    from onnx_ir.passes.common import InlinePass
+
+    if model.functions:
+        InlinePass()(model)
+    return model
+
+
+def lift_constants(model: ir.Model) -> ir.Model:
+    """Constant nodes, and initializers of inner graphs, become initializers of the graph; none is an input."""
+    from onnx_ir.passes.common import (
+        LiftConstantsToInitializersPass,
+        LiftSubgraphInitializersToMainGraphPass,
+        RemoveInitializersFromInputsPass,
+    )
+
+    RemoveInitializersFromInputsPass()(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    LiftSubgraphInitializersToMainGraphPass()(model)
+    return model
+
+
+def remove_identities(model: ir.Model) -> ir.Model:
+    """Identity, and Dropout that drops nothing when the model is not being trained, are bypassed."""
+    from onnx_ir.passes.common import IdentityEliminationPass
+
+    for node in list(model.graph):
+        if node.op_type != "Dropout" or node.domain != "" or (len(node.inputs) > 2 and node.inputs[2] is not None):
+            continue
+        source, result = node.inputs[0], node.outputs[0]
+        mask_is_read = len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output())
+        if source is not None and not mask_is_read and not (result.is_graph_output() and not source.producer()):
+            replace_value(result, source)
+            model.graph.remove(node, safe=True)
+    IdentityEliminationPass()(model)
+    return model
+
+
+def remove_dead(model: ir.Model) -> ir.Model:
+    """Nodes and initializers that no output depends on, opsets nobody uses, and comments go."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
+
+    RemoveUnusedNodesPass()(model)
+    RemoveUnusedOpsetsPass()(model)
+    ClearMetadataAndDocStringPass()(model)
+    return model
+
+
+def sort_nodes(model: ir.Model) -> ir.Model:
+    """Every node stands behind those it reads from."""
+    model.graph.sort()
+    return model
+
+
+PASSES: tuple[Callable[[ir.Model], ir.Model], ...] = (
+    inline_functions,
+    sort_nodes,
+    name_everything,
+    lift_constants,
+    remove_identities,
+    remove_dead,
+    infer_shapes,
+    fold_constants,
+    fold_pads,
+    fold_batch_norms,
+    fold_biases,
+    remove_dead,
+    name_symbols,
+    infer_shapes,
+)
+"""What `clean` does, in this order; shapes are known before the passes that need them."""

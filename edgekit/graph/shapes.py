@@ -1,0 +1,68 @@
+"""Shapes and dtypes of every tensor of a hub graph, and its signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from edgekit.graph.walking import copy_of, dtype_name, walk
+from edgekit.spec import Dim, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["bind_dimensions", "infer_shapes", "signature"]
+
+
+def infer_shapes(model: ir.Model) -> ir.Model:
+    """Shapes and dtypes of all tensors, derived anew; a symbolic dimension stays one.
+
+    What a file says of its intermediate tensors is dropped first, since files are found that say it wrongly; where
+    nothing can be derived, as behind an operation of a vendor's own domain, the file's word is kept.
+    """
+    from onnx_ir.passes.common import ShapeInferencePass
+
+    said = {}
+    for node, _ in walk(model.graph):
+        for value in node.outputs:
+            if not value.is_graph_output():
+                said[value] = (value.shape, value.type)
+                value.shape = None
+                value.type = None
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    for value, (shape, kind) in said.items():
+        if value.shape is None:
+            value.shape = shape
+        if value.type is None:
+            value.type = kind
+    return model
+
+
+def bind_dimensions(model: ir.Model, bindings: Mapping[str, int] | None = None, *, default: int = 1) -> ir.Model:
+    """A copy whose inputs have numbers for dimensions: those of `bindings` by symbol, `default` for all others."""
+    import onnx_ir as ir
+
+    bound = copy_of(model)
+    sizes = bindings or {}
+    for value in bound.graph.inputs:
+        if value.shape is not None:
+            value.shape = ir.Shape(
+                dim if isinstance(dim, int) else sizes.get(str(dim.value), default) for dim in value.shape
+            )
+    for node, _ in walk(bound.graph):
+        for value in node.outputs:
+            value.shape = None
+    return infer_shapes(bound)
+
+
+def signature(model: ir.Model) -> Signature:
+    """Names, dtypes and shapes of what a graph takes and gives; initializers are not inputs."""
+    inputs = [value for value in model.graph.inputs if value.const_value is None]
+    return Signature(tuple(map(_spec, inputs)), tuple(map(_spec, model.graph.outputs)))
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    shape: list[Dim] = []
+    for index, dim in enumerate(value.shape or ()):
+        shape.append(dim if isinstance(dim, int) else str(dim.value or f"{value.name}_dim_{index}"))
+    return TensorSpec(value.name or "", dtype_name(value), tuple(shape))
