@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.bundle import Artifact, Bundle
+from edgekit.bundle.unpacking import cache_folder
 from edgekit.errors import ArtifactError, UnavailableError, UnsupportedError
 from edgekit.opening import detect_format, open_session, own_runtimes
 from edgekit.parity import match_inputs, match_outputs
@@ -19,7 +20,6 @@ from edgekit.processing import Processing
 from edgekit.registry import RUNTIMES
 from edgekit.runtime import Engine, EngineOptions, OpenModel, Session
 from edgekit.spec import Signature, TensorSpec
-from edgekit.unpacking import cache_folder
 
 __all__ = ["check_golden", "choose_variant", "is_bundle", "load", "open_variant", "takers"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgekit.bundle import Artifact, Bundle
 from edgekit.errors import EdgekitError, UnsupportedError
-from edgekit.loading import check_golden, is_bundle, open_variant
+from edgekit.loading import check_golden, is_bundle, open_variant, takers
 from edgekit.registry import RUNTIMES
 
 __all__ = ["Verification", "VerificationRow", "verify"]

@@ -23,15 +23,15 @@ LINKED = ("converters", "runtimes", "models")
 FLOORS = {
     0: ("errors", "spec"),
     1: (
-        *("archive", "bundle", "generation", "golden", "manifest", "staging", "unpacking"),  # the bundle
-        *("calibration", "decoding", "feeds", "processing", "rows", "samples"),  # the user's data
+        *("bundle", "staging"),
+        *("decoding", "feeds", "processing", "rows", "samples"),  # the user's data
         *("card", "converter", "environment", "graph", "opening", "parity", "recipe"),
         *("registry", "runtime", "target", "trial", "worker"),
     ),
     2: ("plan", *ROOMS),
     3: (
         *("conversion", "diagnosis", "inspection", "loading", "profiling", "verification"),  # the verbs
-        *("acceptance", "gate", "job", "measuring"),  # parts of verbs
+        "measuring",
     ),
     4: ("report",),
     5: ("__main__", "cli"),

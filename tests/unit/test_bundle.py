@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edgekit.bundle import Artifact, Bundle, BundleWriter, Golden
+from edgekit.bundle.golden import Golden as GoldenSamples
 from edgekit.errors import ArtifactError, InputError, UnsupportedError
-from edgekit.golden import Golden as GoldenSamples
 from edgekit.spec import Signature, TensorSpec
 from tests.unit import bundles
 
@@ -115,7 +115,7 @@ def test_golden_refuses_what_is_not_of_the_signature(samples: Golden, tmp_path: 
 
 
 def test_golden_header_that_claims_too_much_is_refused(tmp_path: Path) -> None:
-    from edgekit.archive import write_zip
+    from edgekit.bundle.archive import write_zip
 
     header = str({"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)}).encode().ljust(117) + b"\n"
     npy = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 4

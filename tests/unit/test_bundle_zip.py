@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.archive import Archive, write_zip
 from edgekit.bundle import Bundle
+from edgekit.bundle.archive import Archive, write_zip
 from edgekit.errors import ArtifactError, UnsupportedError
 from tests.unit import bundles
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgekit.bundle import Artifact, Bundle
+from edgekit.bundle.manifest import Manifest, StoredFile, _canonical, _checksum
 from edgekit.errors import ArtifactError
-from edgekit.manifest import Manifest, StoredFile, _canonical, _checksum
 from edgekit.spec import Signature, StatePair, TensorSpec
 from tests.unit import bundles
 

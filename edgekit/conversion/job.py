@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.acceptance import Accepted, Reference, accept
 from edgekit.bundle import Artifact, Bundle, BundleWriter, Golden
-from edgekit.calibration import CalibrationData
+from edgekit.conversion.acceptance import Accepted, Reference, accept
+from edgekit.conversion.calibration import CalibrationData
+from edgekit.conversion.gate import SpeedComparison, compare_speed
 from edgekit.converter import RoadRequest, SourceModel, Written
 from edgekit.errors import ArtifactError, ConversionError, UnavailableError, UnsupportedError
-from edgekit.gate import SpeedComparison, compare_speed
 from edgekit.plan import Plan, PlannedVariant, Road
 from edgekit.registry import CONVERTERS
 
@@ -150,29 +150,37 @@ class Job:
         return _Attempt("", None, None, failures)
 
     def _gate(self, variant: PlannedVariant, made: dict[str, _Attempt]) -> None:
-        """Refuses an integer file that is slower than fp32 in its engine, where this machine is the target."""
+        """Refuses an integer file that gains nothing over fp32 of its format, or loses."""
         attempt, base = made[variant.name], made.get(f"{variant.format}-fp32")
-        if self.plan.target.name != "host":
-            attempt.gate = "not measured: the target is not this machine"
-            return
         if base is None or base.written is None:
-            attempt.gate = "not measured: there is no fp32 file of this format to hold it against"
+            attempt.gate = "not held against fp32: no fp32 file of this format was asked for"
             return
+        assert attempt.written is not None
+        assert attempt.accepted is not None
+        if self.plan.target.name == "host":
+            self._time(variant, attempt, base.written)
+        else:
+            attempt.gate = "not timed: the target is not this machine"
+        size, base_size = (sum(p.stat().st_size for p in w.files) for w in (attempt.written, base.written))
+        if size >= base_size and not (attempt.speed and attempt.speed.verdict == "faster"):
+            attempt.failures.append(f"no smaller than fp32 ({size} against {base_size} bytes), and not faster")
+            attempt.accepted = None
+
+    def _time(self, variant: PlannedVariant, attempt: _Attempt, base: Written) -> None:
         assert attempt.written is not None
         assert attempt.accepted is not None
         self.say(f"{variant.name}: timing it against fp32")
         runtime = attempt.accepted.runtime
-        speed = compare_speed(
+        attempt.speed = compare_speed(
             attempt.written.files[0],
-            base.written.files[0],
+            base.files[0],
             format=variant.format,
             runtime=runtime,
             threads=self.plan.target.threads or 1,
         )
-        attempt.speed = speed
         attempt.gate = f"not measurably slower than fp32 in {runtime}, on the machine that made it"
-        if speed.verdict == "slower":
-            attempt.failures.append(f"slower than what it would replace: {speed}")
+        if attempt.speed.verdict == "slower":
+            attempt.failures.append(f"slower than what it would replace: {attempt.speed}")
             attempt.accepted = None
 
     def _drive(self, variant: PlannedVariant, road: Road) -> Written:

@@ -9,9 +9,9 @@ import time
 from io import BufferedReader
 from pathlib import Path
 
-from edgekit.archive import Archive
+from edgekit.bundle.archive import Archive
+from edgekit.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, stored_file
 from edgekit.errors import ArtifactError
-from edgekit.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, stored_file
 from edgekit.staging import Stage, locked, sync_file, sync_folder
 
 __all__ = ["cache_folder", "unpacked"]

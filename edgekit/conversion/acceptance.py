@@ -130,6 +130,8 @@ def accept(written: Written, format: str, recipe: Recipe, source: SourceModel, r
 
 
 def _judge(accepted: Accepted, recipe: Recipe) -> None:
+    if recipe.precision == "w8a8" and accepted.trial.int8_macs_share == 0:
+        raise ConversionError(f"no operation of it runs in integers in {accepted.trial.version}")
     for parity in (accepted.parity, accepted.random_parity):
         if recipe.max_relative is not None and parity.relative > recipe.max_relative:
             raise ConversionError(

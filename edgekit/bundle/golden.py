@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.archive import Archive, write_zip
+from edgekit.bundle.archive import Archive, write_zip
 from edgekit.errors import ArtifactError
 from edgekit.spec import Signature, TensorSpec
 

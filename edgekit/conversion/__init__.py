@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import __version__
-from edgekit.acceptance import make_reference
 from edgekit.bundle import BundleWriter
-from edgekit.calibration import CalibrationData
 from edgekit.card import find_card
+from edgekit.conversion.acceptance import make_reference
+from edgekit.conversion.calibration import CalibrationData
+from edgekit.conversion.job import ConversionReport, Job, VariantReport
 from edgekit.converter import Converter, SourceModel
 from edgekit.errors import (
     ArtifactError,
     InputError,
 )
-from edgekit.job import ConversionReport, Job, VariantReport
 from edgekit.plan import PlannedVariant, make_plan
 from edgekit.processing import Processing
 from edgekit.recipe import Recipe

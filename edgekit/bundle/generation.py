@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekit.manifest import MANIFEST, Artifact
+from edgekit.bundle.manifest import MANIFEST, Artifact
 from edgekit.staging import LOCK, STAGE_PREFIX, sync_folder
 
 __all__ = ["add_friendly_names", "content_name", "is_ours", "replace_generation"]

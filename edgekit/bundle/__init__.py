@@ -19,11 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgekit.archive import starts_with_member, write_zip
-from edgekit.errors import ArtifactError, InputError, UnsupportedError
-from edgekit.generation import add_friendly_names, content_name, is_ours, replace_generation
-from edgekit.golden import MAX_GOLDEN_BYTES, Golden
-from edgekit.manifest import (
+from edgekit.bundle.archive import starts_with_member, write_zip
+from edgekit.bundle.generation import add_friendly_names, content_name, is_ours, replace_generation
+from edgekit.bundle.golden import MAX_GOLDEN_BYTES, Golden
+from edgekit.bundle.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     Artifact,
@@ -33,6 +32,8 @@ from edgekit.manifest import (
     read_regular,
     stored_file,
 )
+from edgekit.bundle.unpacking import unpacked
+from edgekit.errors import ArtifactError, InputError, UnsupportedError
 from edgekit.spec import Signature
 from edgekit.staging import (
     Stage,
@@ -46,7 +47,6 @@ from edgekit.staging import (
     sync_folder,
     writing,
 )
-from edgekit.unpacking import unpacked
 
 __all__ = ["Artifact", "Bundle", "BundleWriter", "Golden", "StoredFile"]
 
