@@ -1,8 +1,20 @@
-"""The batteries edgekit tests itself with, for those who add a runtime. The only part that needs pytest."""
+"""The batteries edgekit tests itself with, for those who add a runtime, a converter or a pass; all of it needs pytest."""
 
 from __future__ import annotations
 
+from edgekit.testing.converter_contract import ConverterContract, SourceContract
 from edgekit.testing.gaps import Battery
+from edgekit.testing.pass_contract import PassContract
 from edgekit.testing.runtime_contract import RuntimeContract, Sample
+from edgekit.testing.writing_contract import RoadContract, WriterContract
 
-__all__ = ["Battery", "RuntimeContract", "Sample"]
+__all__ = [
+    "Battery",
+    "ConverterContract",
+    "PassContract",
+    "RoadContract",
+    "RuntimeContract",
+    "Sample",
+    "SourceContract",
+    "WriterContract",
+]

@@ -19,7 +19,7 @@ from edgekit.registry import CONVERTERS
 from edgekit.samples import feeds_of, read_samples
 from edgekit.verification import verify
 from tests.assets import asset
-from tests.unit.test_models import chord
+from tests.signals import chord
 
 FORMATS = ("openvino", "tflite", "onnx")
 
