@@ -116,10 +116,10 @@ def choose_variant(bundle: Bundle, runtime: str | None, variant: str | None) -> 
         if RUNTIMES.get(name).probe().available:
             return artifact, name
     probes = {name: RUNTIMES.get(name).probe() for _, name in pairs}
-    extras = ",".join(probe.extra for probe in probes.values() if probe.extra)
+    commands = [f"pip install 'edgekit-ml[{probe.extra}]'" for probe in probes.values() if probe.extra]
     raise UnavailableError(
         "no engine for this bundle works here: " + "; ".join(f"{name}: {p.reason}" for name, p in probes.items()),
-        hint=f"pip install 'edgekit-ml[{extras}]', or one of them" if extras else "edgekit doctor",
+        hint=", or ".join(commands) or "edgekit doctor",
     )
 
 

@@ -62,12 +62,17 @@ class PlannedVariant:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every variant asked for, in the order the bundle will prefer them."""
+    """Every variant asked for, in the order the bundle will prefer them.
+
+    Attributes:
+        yardsticks: fp32 variants nobody asked for, made only to hold the others of their format against.
+    """
 
     source: str
     kind: str
     target: Target
     variants: tuple[PlannedVariant, ...]
+    yardsticks: tuple[PlannedVariant, ...] = ()
 
     @property
     def needs_calibration(self) -> bool:
@@ -79,6 +84,7 @@ class Plan:
             "kind": self.kind,
             "target": self.target.name,
             "variants": [variant.to_json() for variant in self.variants],
+            "yardsticks": [variant.to_json() for variant in self.yardsticks],
         }
 
 
@@ -104,19 +110,22 @@ def make_plan(
         UnsupportedError: Nothing of what was asked for has a road; every reason is listed.
     """
     known = list(converters)
-    wanted = formats or target.formats
     writers = {c.format: c for c in known if c.writes}
     direct = [road for converter in known for road in converter.roads]
-    variants = tuple(
-        _plan_variant(reader, target, recipe, format, writers, direct)
-        for recipe in sorted(recipes, key=_preference)
-        for format in wanted
-    )
+
+    def plan(recipe: Recipe, format: str) -> PlannedVariant:
+        return _plan_variant(reader, target, recipe, format, writers, direct)
+
+    wanted = formats or target.formats
+    variants = tuple(plan(recipe, format) for recipe in sorted(recipes, key=_preference) for format in wanted)
     if not any(variant.roads for variant in variants):
         raise UnsupportedError(
             f"nothing to convert {source} to", offenders=[f"{v.name}: {v.refusal}" for v in variants]
         )
-    return Plan(source, reader.name, target, variants)
+    measured = {v.format for v in variants if v.precision == "fp32"}
+    unmeasured = dict.fromkeys(v.format for v in variants if v.roads and v.format not in measured)
+    yardsticks = tuple(plan(Recipe.named("fp32"), format) for format in unmeasured)
+    return Plan(source, reader.name, target, variants, yardsticks)
 
 
 def _preference(recipe: Recipe) -> int:

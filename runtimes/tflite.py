@@ -157,7 +157,7 @@ def _resolve() -> tuple[Probe, Any]:
             continue
         try:
             interpreter_class = load()
-            interpreter = interpreter_class(model_content=_TINY, num_threads=1)
+            interpreter = interpreter_class(model_content=_TINY, num_threads=1, **_quietly(interpreter_class))
             interpreter.allocate_tensors()
             interpreter.set_tensor(interpreter.get_input_details()[0]["index"], PROBE_FEED)
             interpreter.invoke()
@@ -170,6 +170,12 @@ def _resolve() -> tuple[Probe, Any]:
         reasons.append(f"{name} answers {answer.tolist()} for 1+1, 2+2")
     why = "; ".join(reasons) or "none of ai-edge-litert, tflite-runtime and tensorflow is installed"
     return Probe(False, reason=why, extra="litert"), None
+
+
+def _quietly(interpreter_class: Any) -> dict[str, Any]:
+    """Without the default delegate, which announces itself on stderr at its first use; a probe has no need of it."""
+    types = getattr(sys.modules[interpreter_class.__module__], "OpResolverType", None)
+    return {"experimental_op_resolver_type": types.BUILTIN_WITHOUT_DEFAULT_DELEGATES} if types else {}
 
 
 _Found = tuple[str, Callable[[], Any] | None, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,12 @@ class Accepted:
             "int8_macs_share": self.trial.int8_macs_share,
             "parity": self.parity.to_json(),
             "parity_random": self.random_parity.to_json(),
-            "verified_with": {"runtime": self.runtime, "engine": self.trial.version, "precision": self.trial.precision},
+            "verified_with": {
+                "runtime": self.runtime,
+                "engine": self.trial.version,
+                "precision": self.trial.precision,
+                "machine": platform.machine(),
+            },
             "shapes": {spec.name: list(spec.shape) for spec in self.trial.signature.inputs},
         }
 

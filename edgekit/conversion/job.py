@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class VariantReport:
         reason: Why it was refused; of a written file, which roads failed before the one that was taken.
         parity: Against the source, see `edgekit.parity.Parity`.
         int8_macs_share: Share of multiply-accumulates that the engine really prepared in 8-bit integers.
-        speed: Of a quantized file, how it was timed against fp32, or why it was not.
+        speed: How an int8 file was timed against fp32 of its engine; None where it was not.
     """
 
     name: str
@@ -45,7 +45,7 @@ class VariantReport:
     size_bytes: int | None = None
     parity: dict[str, Any] | None = None
     int8_macs_share: float | None = None
-    speed: str = ""
+    speed: SpeedComparison | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ConversionReport:
         return {
             "plan": self.plan.to_json(),
             "bundle": str(self.bundle.root) if self.bundle else None,
-            "variants": [vars(variant) for variant in self.variants],
+            "variants": [asdict(variant) for variant in self.variants],
             "unmet": list(self.unmet),
             "notes": list(self.notes),
         }
@@ -112,9 +112,10 @@ class Job:
 
     def run(self, provenance: dict[str, Any]) -> ConversionReport:
         # Floats first: what is quantized is held against them.
-        made = {v.name: self._make(v) for v in sorted(self.plan.variants, key=lambda v: v.precision == "w8a8")}
+        wanted = (*self.plan.yardsticks, *self.plan.variants)
+        made = {v.name: self._make(v) for v in sorted(wanted, key=lambda v: v.precision != "fp32")}
         for variant in self.plan.variants:
-            if variant.precision == "w8a8" and made[variant.name].accepted is not None:
+            if variant.precision != "fp32" and made[variant.name].accepted is not None:
                 self._gate(variant, made)
         reports, artifacts = [], []
         for variant in self.plan.variants:
@@ -150,14 +151,16 @@ class Job:
         return _Attempt("", None, None, failures)
 
     def _gate(self, variant: PlannedVariant, made: dict[str, _Attempt]) -> None:
-        """Refuses an integer file that gains nothing over fp32 of its format, or loses."""
+        """Refuses a file of fewer bits that gains nothing over fp32 of its format, or loses."""
         attempt, base = made[variant.name], made.get(f"{variant.format}-fp32")
         if base is None or base.written is None:
-            attempt.gate = "not held against fp32: no fp32 file of this format was asked for"
+            attempt.gate = "not held against fp32: there is no fp32 file of this format"
             return
         assert attempt.written is not None
         assert attempt.accepted is not None
-        if self.plan.target.name == "host":
+        if variant.precision == "fp16":
+            attempt.gate = "not timed: its arithmetic is that of fp32"
+        elif self.plan.target.name == "host":
             self._time(variant, attempt, base.written)
         else:
             attempt.gate = "not timed: the target is not this machine"
@@ -251,7 +254,7 @@ def _report(variant: PlannedVariant, attempt: _Attempt, artifact: Artifact | Non
         size_bytes=artifact.size_bytes if artifact else None,
         parity=artifact.facts["parity"] if artifact else None,
         int8_macs_share=artifact.facts["int8_macs_share"] if artifact else None,
-        speed=str(attempt.speed) if attempt.speed else attempt.gate,
+        speed=attempt.speed,
     )
 
 

@@ -25,11 +25,21 @@ def view(report: ConversionReport, place: str) -> Document:
             megabytes(v.size_bytes),
             parity_words(v.parity),
             percent(v.int8_macs_share),
+            f"{v.speed.ratio:.2f}x" if v.speed else dash,
             v.road or dash,
         )
         for v in report.variants
     ]
-    headings = ["format", "precision", "status", "size>", "parity with the source", "int8 share>", "road"]
+    headings = [
+        "format",
+        "precision",
+        "status",
+        "size>",
+        "parity with the source",
+        "int8 share>",
+        "time / fp32>",
+        "road",
+    ]
     blocks: list[Block] = [table(headings, rows)]
     if reasons := tuple((f"{v.format} {v.precision}: {v.reason}", "") for v in report.variants if v.reason):
         blocks.append(Notes(reasons, "Refused, and roads that failed"))

@@ -1,4 +1,4 @@
-"""The batteries edgekit tests itself with, for those who add a runtime, a converter or a pass; all of it needs pytest."""
+"""The batteries edgekit tests itself with, for those who add a runtime, a converter or a pass. They need pytest."""
 
 from __future__ import annotations
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
 from collections import Counter
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -22,7 +20,7 @@ from edgekit.registry import CONVERTERS, RUNTIMES
 from edgekit.runtime import EngineOptions
 from edgekit.target import Target
 from edgekit.testing.converter_contract import SourceContract, open_file
-from edgekit.testing.writing_contract import RoadContract, WriterContract
+from edgekit.testing.writing_contract import WriterContract
 from tests.assets import asset
 from tests.unit.networks import custom_operations, old_opset, residual_network
 
@@ -62,21 +60,6 @@ class TestOnnxWriter(WriterContract):
 
 class TestOpenVINOWriter(WriterContract):
     converter = "openvino"
-
-
-class TestOpenVINORoad(RoadContract):
-    """D10: the loops of two bidirectional GRUs, which OpenVINO reads as TensorFlow's and refuses as ONNX's."""
-
-    converter = "openvino"
-    reader = "keras"
-    gaps: ClassVar[dict[str, str]] = {
-        "test_fewer_bits_make_a_smaller_file": "7,000 weights: halving them saves less than its nodes add to the .xml"
-    }
-
-    @staticmethod
-    def sample(folder: Path) -> Path:
-        with zipfile.ZipFile(asset("sleepecg", "sleepecg/classifiers/ws-gru-mesa.zip")) as archive:
-            return Path(archive.extract("classifier.keras", folder))
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,6 @@ from tests.contract import tensorflow_samples
 from tests.signals import chord
 
 PARITY = 1e-4
-"""Share of the 101 faces on which int8 must choose the expression that the HDF5 file chooses."""
 
 
 def read(converter: str, path: Path, folder: Path) -> Iterator[SourceModel]:

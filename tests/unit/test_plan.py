@@ -80,3 +80,9 @@ def test_integers_come_first_then_fp32_then_fp16() -> None:
         v.precision for v in plan(KERAS, "web", Recipe.named("fp16"), FP32, W8A8, formats=("tflite", "onnx")).variants
     ]
     assert names == ["w8a8", "w8a8", "fp32", "fp32", "fp16", "fp16"]
+
+
+def test_what_is_quantized_has_a_float_twin_to_be_held_against() -> None:
+    made = plan(KERAS, "generic-x86", W8A8)
+    assert {v.name for v in made.yardsticks} == {"openvino-fp32", "tflite-fp32", "onnx-fp32"}
+    assert not plan(KERAS, "generic-x86", W8A8, FP32).yardsticks
