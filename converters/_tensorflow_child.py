@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from edgekit.converters import _tensorflow_scan as scan
 from edgekit.errors import ArtifactError, ConversionError, EdgekitError, UnsupportedError
+from edgekit.registry import installed
 from edgekit.spec import DTYPES, Signature, TensorSpec
 
 __all__ = ["open_keras", "open_saved_model", "run", "to_tflite"]
@@ -126,18 +126,8 @@ def _register(model: _Model, stage: Path, notes: list[str]) -> dict[str, Any]:
         "exports": exports,
         "hub_error": hub_error,
         "notes": notes,
-        "versions": _versions(),
+        "versions": installed(*_PACKAGES),
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _tensor_specs(signature: Signature, batch: int | None) -> list[Any]:

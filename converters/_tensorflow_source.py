@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from edgekit.converter import Feeds, SourceModel
 from edgekit.errors import InputError
-from edgekit.registry import Probe
+from edgekit.registry import Probe, installed
 from edgekit.spec import Signature
 from edgekit.worker import Worker
 
@@ -35,21 +34,14 @@ ENVIRONMENT = {
 @functools.cache
 def probe() -> Probe:
     """Whether TensorFlow, Keras and tf2onnx are installed; they are not imported, for that takes seconds."""
-    versions = {name: _version(name) for name in ("tensorflow-cpu", "tensorflow", "keras", "tf2onnx")}
-    tensorflow = versions["tensorflow-cpu"] or versions["tensorflow"]
+    versions = installed("tensorflow-cpu", "tensorflow", "keras", "tf2onnx")
+    tensorflow = versions.get("tensorflow-cpu") or versions.get("tensorflow")
     missing = [] if tensorflow else ["tensorflow"]
-    missing += [name for name in ("keras", "tf2onnx") if not versions[name]]
+    missing += [name for name in ("keras", "tf2onnx") if name not in versions]
     if missing:
         return Probe(False, reason=f"{', '.join(missing)} not installed", extra="tensorflow")
     text = f"tensorflow {tensorflow}, keras {versions['keras']}, tf2onnx {versions['tf2onnx']}"
     return Probe(True, version=text, extra="tensorflow")
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def open_source(kind: str, opener: str, path: Path, stage: Path) -> SourceModel:

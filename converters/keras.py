@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from edgekit.converter import DirectRoad, SourceModel, Written
+from edgekit.converter import DirectRoad, SourceModel
 from edgekit.converters import _tensorflow_scan as scan
 from edgekit.converters import _tensorflow_source as source
-from edgekit.errors import ArtifactError, UnsupportedError
+from edgekit.errors import ArtifactError
 from edgekit.registry import Probe
-
-if TYPE_CHECKING:
-    from edgekit.quantize.plan import QuantPlan
 
 __all__ = ["CONVERTER", "KerasConverter"]
 
@@ -49,10 +45,6 @@ class KerasConverter:
             what = "there is no" if not path.exists() else "not a Keras model:"
             raise ArtifactError(f"{what} {path}", hint="a whole model is wanted: model.save('model.keras')")
         return source.open_source(self.name, "open_keras", path, stage)
-
-    def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
-        """Keras is a source only: always an UnsupportedError."""
-        raise UnsupportedError("models are not written as Keras files", hint="formats: tflite, onnx, openvino")
 
 
 CONVERTER = KerasConverter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from edgekit.graph.cleaning import clean
 from edgekit.graph.files import load, save
 from edgekit.graph.operations import require_known
 from edgekit.graph.shapes import signature
-from edgekit.registry import RUNTIMES, Probe
+from edgekit.registry import RUNTIMES, Probe, installed
 from edgekit.runtime import EngineOptions, Session
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class OnnxConverter:
         stage.mkdir(parents=True, exist_ok=True)
         hub = stage / "hub.onnx"
         save(graph, hub)
-        versions = {**_versions(), "onnxruntime": engine.probe().version.rpartition(" ")[2]}
+        versions = {**installed(*_PACKAGES), "onnxruntime": engine.probe().version.rpartition(" ")[2]}
         return SourceModel(
             kind="onnx", path=path, signature=promised, run=session.run, exports={"hub": hub}, versions=versions
         )
@@ -92,11 +91,7 @@ class OnnxConverter:
                 f"the onnx writer cannot write {precision!r}", hint="fp32, fp16, or w8a8 with a plan"
             )
         files = _write_checked(graph, path)
-        return Written(files, notes=tuple(notes), versions=_versions())
-
-
-def _versions() -> dict[str, str]:
-    return {package: metadata.version(package) for package in _PACKAGES}
+        return Written(files, notes=tuple(notes), versions=installed(*_PACKAGES))
 
 
 @functools.cache
@@ -109,7 +104,7 @@ def _probe() -> Probe:
         values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
         model = onnx.helper.make_model(onnx.helper.make_graph([node], "probe", values[:1], values[1:]))
         onnx.checker.check_model(ir.to_proto(clean(ir.from_proto(model))))
-        versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+        versions = ", ".join(f"{name} {version}" for name, version in installed(*_PACKAGES).items())
     except Exception as error:  # noqa: BLE001 - a probe answers, whatever is wrong
         return Probe(False, reason=f"{type(error).__name__}: {error}", extra="convert")
     return Probe(True, version=versions, extra="convert")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ from edgekit.graph.files import save
 from edgekit.graph.operations import require_known
 from edgekit.graph.shapes import signature
 from edgekit.graph.walking import constant
-from edgekit.registry import Probe
+from edgekit.registry import Probe, installed
 from edgekit.spec import Signature
 from edgekit.worker import Worker
 
@@ -63,21 +61,6 @@ class OpenVINOConverter:
     def probe(self) -> Probe:
         """Whether openvino is installed and its process starts."""
         return _probe()
-
-    def accepts(self, path: Path) -> bool:
-        """Whether the file begins as an IR does."""
-        try:
-            with path.open("rb") as file:
-                return b"<net " in file.read(256)
-        except OSError:
-            return False
-
-    def read(self, path: Path, stage: Path) -> SourceModel:
-        """Always an UnsupportedError: IR is an end of the road."""
-        raise UnsupportedError(
-            "an OpenVINO file cannot be the source of a conversion",
-            hint=f"convert the model it was made from; to run it as it is: edgekit.load({str(path)!r})",
-        )
 
     def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
         """Writes fp32; fp16, which stores half; or w8a8, with FakeQuantize where the plan has activations.
@@ -140,13 +123,11 @@ def _match(promised: Signature, inputs: list[str], outputs: list[str]) -> tuple[
     )
 
 
-@functools.cache
 def _probe() -> Probe:
-    try:
-        version = metadata.version("openvino")
-    except metadata.PackageNotFoundError:
+    found = installed("openvino")
+    if not found:
         return Probe(False, reason="openvino is not installed", extra="convert")
-    return Probe(True, version=f"openvino {version}", extra="convert")
+    return Probe(True, version=f"openvino {found['openvino']}", extra="convert")
 
 
 CONVERTER = OpenVINOConverter()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from edgekit.converter import DirectRoad, SourceModel, Written
+from edgekit.converter import DirectRoad, SourceModel
 from edgekit.converters import _tensorflow_scan as scan
 from edgekit.converters import _tensorflow_source as source
-from edgekit.errors import ArtifactError, UnsupportedError
+from edgekit.errors import ArtifactError
 from edgekit.registry import Probe
-
-if TYPE_CHECKING:
-    from edgekit.quantize.plan import QuantPlan
 
 __all__ = ["CONVERTER", "TensorFlowConverter"]
 
@@ -49,10 +45,6 @@ class TensorFlowConverter:
             what = "there is no" if not path.exists() else "not a SavedModel:"
             raise ArtifactError(f"{what} {path}", hint="a folder with saved_model.pb and variables/ is wanted")
         return source.open_source(self.name, "open_saved_model", path, stage)
-
-    def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
-        """SavedModels are a source only: always an UnsupportedError."""
-        raise UnsupportedError("models are not written as SavedModels", hint="formats: tflite, onnx, openvino")
 
 
 CONVERTER = TensorFlowConverter()

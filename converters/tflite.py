@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,12 @@ import numpy as np
 
 from edgekit.converter import DirectRoad, Feeds, RoadRequest, SourceModel, Written
 from edgekit.errors import InputError, UnsupportedError
-from edgekit.registry import Probe
+from edgekit.registry import Probe, installed
 from edgekit.spec import Signature
 from edgekit.worker import Worker
 
 if TYPE_CHECKING:
-    from edgekit.quantize.plan import QuantPlan
+    pass
 
 __all__ = ["CONVERTER", "ROADS", "TFLiteConverter"]
 
@@ -28,19 +27,9 @@ _ENVIRONMENT = {"PYTHONHASHSEED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
 _PACKAGES = ("ai-edge-quantizer", "ai-edge-litert")
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 @functools.cache
 def _probe() -> Probe:
-    versions = _versions()
+    versions = installed(*_PACKAGES)
     if missing := [package for package in _PACKAGES if package not in versions]:
         return Probe(False, reason=f"{', '.join(missing)} not installed", extra="convert")
     return Probe(True, version=", ".join(f"{name} {version}" for name, version in versions.items()), extra="convert")
@@ -67,7 +56,8 @@ def _drive(source: SourceModel, request: RoadRequest) -> Written:
         input_names={spec.name: spec.name for spec in source.signature.inputs},
         output_names={spec.name: spec.name for spec in source.signature.outputs},
         notes=notes,
-        versions={name: version for name, version in source.versions.items() if "tensorflow" in name} | _versions(),
+        versions={name: version for name, version in source.versions.items() if "tensorflow" in name}
+        | installed(*_PACKAGES),
     )
 
 
@@ -161,28 +151,6 @@ class TFLiteConverter:
     def probe(self) -> Probe:
         """Whether ai-edge-quantizer and ai-edge-litert are installed."""
         return _probe()
-
-    def accepts(self, path: Path) -> bool:
-        """Whether the file carries TFLite's mark."""
-        try:
-            with path.open("rb") as file:
-                return file.read(8)[4:] == b"TFL3"
-        except OSError:
-            return False
-
-    def read(self, path: Path, stage: Path) -> SourceModel:
-        """Always an UnsupportedError: a TFLite file is an end of the road."""
-        raise UnsupportedError(
-            "a TFLite file cannot be the source of a conversion",
-            hint=f"convert the model it was made from; to run it as it is: edgekit.load({str(path)!r})",
-        )
-
-    def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
-        """Always an UnsupportedError: TFLite is reached from Keras and SavedModels, by the direct road."""
-        raise UnsupportedError(
-            "TFLite cannot be written from the hub",
-            hint="start from a Keras model or a SavedModel, or choose onnx or openvino",
-        )
 
 
 CONVERTER = TFLiteConverter()

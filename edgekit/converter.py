@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgekit.target import Target
     from edgekit.worker import Worker
 
-__all__ = ["Converter", "DirectRoad", "Feeds", "RoadRequest", "SourceModel", "Written"]
+__all__ = ["Converter", "DirectRoad", "Feeds", "Reader", "RoadRequest", "SourceModel", "Writer", "Written"]
 
 Feeds = Mapping[str, np.ndarray]
 
@@ -75,10 +75,7 @@ class Written:
 
 
 class Converter(Protocol):
-    """One format: read into the hub, or written from it, or both.
-
-    `accepts` and `read` are for formats that can be a source, `write` for formats that can be an artifact;
-    `reads` and `writes` say which are there. Each may live in a child process.
+    """One format, with the roads to it: a `Reader`, a `Writer`, both, or only direct roads.
 
     Attributes:
         name: What it is registered as.
@@ -101,11 +98,19 @@ class Converter(Protocol):
     def probe(self) -> Probe:
         """Whether what it needs is installed and works; never raises."""
 
+
+class Reader(Converter, Protocol):
+    """A converter whose `reads` is true: it brings a source to the hub. May live in a child process."""
+
     def accepts(self, path: Path) -> bool:
         """Whether the content of `path`, not its name, is of this format."""
 
     def read(self, path: Path, stage: Path) -> SourceModel:
         """Opens a source model, leaving its exports under the folder `stage`."""
+
+
+class Writer(Converter, Protocol):
+    """A converter whose `writes` is true: it takes the hub to its format. May live in a child process."""
 
     def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
         """Writes the hub graph (an ``onnx_ir.Model``) as `path`, weights and activations as `plan` says."""

@@ -8,15 +8,16 @@ whether a runtime works here is answered by its `probe()`, which really tries it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from types import MappingProxyType
 from typing import Any
 
 from edgekit.errors import UnavailableError, UnsupportedError
 
-__all__ = ["Probe", "RUNTIMES", "CONVERTERS", "MODELS", "TARGETS", "Registry"]
+__all__ = ["CONVERTERS", "MODELS", "RUNTIMES", "TARGETS", "Probe", "Registry", "installed"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,15 @@ class Probe:
         if not self.available:
             hint = f"pip install 'edgekit-ml[{self.extra}]'" if self.extra else ""
             raise UnavailableError(f"{what} is not available: {self.reason}", hint=hint)
+
+
+def installed(*distributions: str) -> dict[str, str]:
+    """The versions of those of these packages that are installed, in the order asked for."""
+    found = {}
+    for name in distributions:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 class Registry:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from edgekit.errors import UnsupportedError
-from edgekit.registry import Probe
+from edgekit.registry import Probe, installed
 from edgekit.runtime import EngineOptions
 from edgekit.spec import Dim
 
@@ -64,12 +63,7 @@ def first_line(error: BaseException) -> str:
 
 def package(*distributions: str) -> str:
     """Name and version of the first of these distributions that is installed; empty when none is."""
-    for name in distributions:
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
-    return ""
+    return next((f"{name} {found}" for name, found in installed(*distributions).items()), "")
 
 
 Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]

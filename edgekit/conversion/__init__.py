@@ -13,7 +13,7 @@ from edgekit.card import find_card
 from edgekit.conversion.acceptance import make_reference
 from edgekit.conversion.calibration import CalibrationData
 from edgekit.conversion.job import ConversionReport, Job, VariantReport
-from edgekit.converter import Converter, SourceModel
+from edgekit.converter import Reader, SourceModel
 from edgekit.errors import (
     ArtifactError,
     InputError,
@@ -102,7 +102,7 @@ def _recipes(precision: str | Sequence[str], recipe: Recipe | str | Path | None)
     return list({r.name: r for r in map(Recipe.named, _names(precision))}.values())
 
 
-def _reader_of(source: Path) -> Converter:
+def _reader_of(source: Path) -> Reader:
     if not source.exists():
         raise ArtifactError(f"{source} does not exist")
     if source.is_file() and source.stat().st_size == 0:

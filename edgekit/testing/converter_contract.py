@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgekit.converter import Converter, Feeds, SourceModel, Written
+from edgekit.converter import Converter, Feeds, Reader, SourceModel, Written
 from edgekit.errors import ArtifactError, ConversionError, InputError, UnsupportedError
 from edgekit.feeds import random_feeds
 from edgekit.parity import compare
@@ -98,13 +98,6 @@ class ConverterContract(Battery):
         assert any(character.isdigit() for character in probe.version)
         assert probe.extra
 
-    def test_it_accepts_no_other_content(self, tmp_path: Path) -> None:
-        for name, content in {"text": b"not a model", "empty": b"", "zip": b"PK\x03\x04 but no more"}.items():
-            (tmp_path / name).write_bytes(content)
-            assert not self.it.accepts(tmp_path / name)
-        assert not self.it.accepts(tmp_path)
-        assert not self.it.accepts(tmp_path / "missing")
-
 
 class SourceContract(ConverterContract):
     """For converters that read.
@@ -120,6 +113,18 @@ class SourceContract(ConverterContract):
     unsupported: ClassVar[Unsupported | None] = None
     frameworks: ClassVar[tuple[str, ...]] = ()
     oracle: ClassVar[str] = "reference"
+
+    @property
+    def it(self) -> Reader:
+        found: Reader = CONVERTERS.get(self.converter)
+        return found
+
+    def test_it_accepts_no_other_content(self, tmp_path: Path) -> None:
+        for name, content in {"text": b"not a model", "empty": b"", "zip": b"PK\x03\x04 but no more"}.items():
+            (tmp_path / name).write_bytes(content)
+            assert not self.it.accepts(tmp_path / name)
+        assert not self.it.accepts(tmp_path)
+        assert not self.it.accepts(tmp_path / "missing")
 
     @pytest.fixture(scope="class")
     @classmethod

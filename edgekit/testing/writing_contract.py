@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from edgekit.converter import DirectRoad, RoadRequest, SourceModel, Written
+from edgekit.converter import DirectRoad, RoadRequest, SourceModel, Writer, Written
 from edgekit.errors import EdgekitError, UnsupportedError
 from edgekit.feeds import random_feeds
 from edgekit.parity import compare
@@ -104,6 +104,11 @@ class RoadContract(ConverterContract):
 
 class WriterContract(ConverterContract):
     """For converters that write from the hub. The sample network is the battery's own."""
+
+    @property
+    def it(self) -> Writer:
+        found: Writer = CONVERTERS.get(self.converter)
+        return found
 
     @pytest.fixture(scope="class")
     @classmethod
