@@ -1,0 +1,52 @@
+# The words of the house. CI runs the same ones. `make setup` is part of each, and instant when nothing changed.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+STAMP   = $(VENV)/.edgekit-setup
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo assets test lint types docs bench check constraints clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(STAMP)  ## a virtual environment with edgekit, all engines and the developer's tools
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "edgekit needs Python 3.11 or newer; choose one by: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+demo: setup  ## converts a real trained model, checks it, profiles it, prints the table
+	$(BIN)/python examples/demo.py
+
+assets: setup  ## fetches the models and pictures of the tests beforehand
+	$(BIN)/python examples/assets.py
+
+test: setup  ## every test
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+
+docs: setup  ## writes the generated pages of docs/reference
+	$(BIN)/python docs/generate.py
+
+bench: setup  ## prints the figures the documentation quotes
+	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+check: lint types test  ## what must pass before a commit
+
+constraints: setup  ## pins what is installed now
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip list --format=freeze \
+		--exclude edgekit-ml --exclude pip --exclude setuptools --exclude wheel; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:  ## removes the environment, the fetched assets and what builds and tests leave behind
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

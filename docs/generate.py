@@ -1,0 +1,154 @@
+"""Writes the pages of docs/reference from the code; with --check says which are stale and writes nothing."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+os.environ.update(COLUMNS="100", NO_COLOR="1")
+
+import edgekit
+from edgekit import errors
+from edgekit.cli.group import COMMANDS, GROUP
+from edgekit.processing import PRESETS, STEPS
+from edgekit.recipe import ALIASES, NAMED
+from edgekit.registry import CONVERTERS, MODELS, RUNTIMES
+from edgekit.target import Target
+
+FOLDER = Path(__file__).resolve().parent / "reference"
+NOTICE = "<!-- Written by docs/generate.py (`make docs`): change the code, not this page. -->\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n\n")[0].replace("\n", " ").replace("``", "`")
+
+
+def targets() -> str:
+    rows, refusals = [], []
+    for name in Target.names():
+        if name == "host":
+            continue  # what it is depends on the machine that writes this page
+        target = Target.named(name)
+        takes = "<br>".join(f"{format}: {', '.join(target.precisions[format])}" for format in target.formats)
+        rows.append([f"`{name}`", target.title, takes, target.threads or "the engine's choice"])
+        refusals += [
+            f"- `{name}`, {format} {precision}: {why}"
+            for format, reasons in target.refusals.items()
+            for precision, why in reasons.items()
+        ]
+    text = "## Targets\n`host` is the one of these that this machine is.\n\n"
+    text += table(["name", "what it is", "formats, best first, and precisions", "threads"], rows)
+    return text + "\nRefused, with the reason:\n\n" + "\n".join(refusals) + "\n"
+
+
+def runtimes() -> str:
+    rows = [[f"`{name}`", ", ".join(engine.formats), first_line(type(engine).__doc__)] for name, engine in RUNTIMES]
+    return "## Runtimes\n`edgekit doctor` says which work on a machine.\n\n" + table(["name", "opens", ""], rows)
+
+
+def converters() -> str:
+    rows = [
+        [f"`{name}`", "yes" if converter.reads else "", converter.format if converter.writes else "", roads(converter)]
+        for name, converter in CONVERTERS
+    ]
+    return "## Converters\n" + table(["name", "reads into the hub", "writes from the hub", "direct roads"], rows)
+
+
+def roads(converter: object) -> str:
+    return "<br>".join(f"{road.name}: {', '.join(road.precisions)}" for road in getattr(converter, "roads", ()))
+
+
+def recipes() -> str:
+    names = {name: ", ".join(f"`{alias}`" for alias, real in ALIASES.items() if real == name) for name in NAMED}
+    rows = [[f"`{name}`", names[name], recipe.description] for name, recipe in NAMED.items()]
+    return "## Recipes\n" + table(["name", "also", "what it is"], rows)
+
+
+def models() -> str:
+    rows = [[f"`{name}`", card.title, card.license, f"`{card.package}`"] for name, card in MODELS]
+    text = "## Model cards\nA known model brings its processing and labels along.\n\n"
+    return text + table(["name", "what it is", "license", "published as"], rows)
+
+
+def processing() -> str:
+    presets = table(["name", "what it does"], [[f"`{name}`", what] for name, what in PRESETS.items()])
+    rows = [[f"`{name}`", arguments(maker), first_line(maker.__doc__)] for name, maker in STEPS]
+    steps = table(["op", "arguments", "what it does"], rows)
+    text = f"## Processing\nNamed (`--processing NAME`):\n\n{presets}"
+    return f"{text}\nSteps of one's own (`--processing FILE.json`):\n\n{steps}"
+
+
+def arguments(function: object) -> str:
+    parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
+    shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
+    return f"`{', '.join(shown)}`" if shown else ""
+
+
+def tables_page() -> str:
+    sections = [targets(), runtimes(), converters(), recipes(), processing(), models()]
+    return "# Targets, runtimes, recipes\n\n" + "\n".join(sections)
+
+
+def command_page() -> str:
+    from click.testing import CliRunner
+
+    text = "# Command line\n"
+    for name in ["", *COMMANDS]:
+        shown = CliRunner().invoke(GROUP, [*([name] if name else []), "--help"], prog_name="edgekit").output
+        text += f"\n## edgekit {name}".rstrip() + f"\n```text\n{shown.rstrip()}\n```\n"
+    codes = re.findall(r"(\w+) +(\d)  (.+)", errors.__doc__ or "")
+    text += "\n## Exit codes\n0 done, 2 wrong usage, 70 a bug of edgekit, 130 interrupted, and by error:\n\n"
+    return text + table(["code", "error", "when"], [[code, f"`{name}`", when.strip()] for name, code, when in codes])
+
+
+def python_page() -> str:
+    text = "# Python\n\nAll public names are in `edgekit`; everything else may move.\n"
+    for name in edgekit.__all__:
+        value = getattr(edgekit, name)
+        if name != "errors":
+            text += f"\n## edgekit.{name}\n{described(name, value)}"
+    return text
+
+
+def described(name: str, value: object) -> str:
+    """Signature and docstring, and for a class those of its methods."""
+    text = f"```text\n{name}{inspect.signature(value)}\n```\n"  # type: ignore[arg-type]
+    text += f"```text\n{inspect.getdoc(value)}\n```\n"
+    if not inspect.isclass(value):
+        return text
+    for method, function in vars(value).items():
+        plain = getattr(function, "__func__", function)
+        if method.startswith("_") or not inspect.isfunction(plain) or not plain.__doc__:
+            continue
+        text += f"### {name}.{method}\n```text\n{method}{inspect.signature(plain)}\n\n{inspect.getdoc(plain)}\n```\n"
+    return text
+
+
+PAGES = {"tables.md": tables_page, "cli.md": command_page, "python.md": python_page}
+
+
+def main() -> int:
+    stale = []
+    for name, page in PAGES.items():
+        path, text = FOLDER / name, NOTICE + page()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if "--check" not in sys.argv[1:]:
+                FOLDER.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    print(f"{'stale' if '--check' in sys.argv[1:] else 'written'}: {', '.join(stale) or 'none'}")
+    return 1 if stale and "--check" in sys.argv[1:] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
