@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -132,21 +131,12 @@ def _varint(file: BinaryIO) -> int | None:
 
 def runtimes_for(format: str) -> list[str]:
     """Names of the runtimes that open `format`, in registry order, whether or not they work here."""
-    return [name for name, engine in _engines() if format in engine.formats]
+    return [name for name, engine in RUNTIMES if format in engine.formats]
 
 
 def own_runtimes(format: str) -> list[str]:
     """Names of the runtimes whose own format this is, in registry order; the oracle is asked only by name."""
-    return [name for name, engine in _engines() if engine.formats[0] == format and name != ORACLE]
-
-
-def _engines() -> Iterator[tuple[str, Engine]]:
-    for name in RUNTIMES.names():
-        try:
-            yield name, RUNTIMES.get(name)
-        except UnavailableError:
-            # A broken plugin must not take the others with it; asked for by name it says what is wrong.
-            continue
+    return [name for name, engine in RUNTIMES if engine.formats[0] == format and name != ORACLE]
 
 
 def open_session(

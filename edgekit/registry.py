@@ -88,8 +88,14 @@ class Registry:
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """All that can be imported, by name."""
         for name in self.names():
-            yield name, self.get(name)
+            try:
+                found = self.get(name)
+            except UnavailableError:
+                # A broken plugin must not take the others with it; asked for by name it says what is wrong.
+                continue
+            yield name, found
 
 
 RUNTIMES = Registry(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.bundle import Bundle
-from edgekit.errors import UnavailableError, UnsupportedError
+from edgekit.errors import UnsupportedError
 from edgekit.loading import is_bundle
 from edgekit.measuring.records import Candidate
 from edgekit.opening import ORACLE, detect_format
@@ -84,14 +84,13 @@ def find_candidates(
     Raises:
         UnsupportedError: A name is none, or none of those named opens any of the files.
     """
-    names = _runtime_names(runtime)
+    engines = _engines(runtime)
     counts = [threads] if isinstance(threads, int) or threads is None else list(threads)
     here: list[Candidate] = []
     absent: list[tuple[Candidate, Probe]] = []
     for file in subject.files:
-        for name in names:
-            engine = _engine(name, is_asked=runtime not in (None, "all"))
-            if engine is None or file.format not in engine.formats:
+        for name, engine in engines.items():
+            if file.format not in engine.formats:
                 continue
             probe = engine.probe()
             for count in counts:
@@ -103,28 +102,17 @@ def find_candidates(
     if not here and not absent:
         formats = sorted({file.format for file in subject.files})
         raise UnsupportedError(
-            f"none of the runtimes {', '.join(names)} opens {', '.join(formats)}", hint="edgekit list runtimes"
+            f"none of the runtimes {', '.join(engines)} opens {', '.join(formats)}", hint="edgekit list runtimes"
         )
     return here, absent
 
 
-def _engine(name: str, is_asked: bool) -> Engine | None:
-    """The engine; None for a broken plugin that nobody asked for by name: it must not take the others with it."""
-    try:
-        engine: Engine = RUNTIMES.get(name)
-    except UnavailableError:
-        if is_asked:
-            raise
-        return None
-    return engine
-
-
-def _runtime_names(runtime: str | Sequence[str] | None) -> list[str]:
+def _engines(runtime: str | Sequence[str] | None) -> dict[str, Engine]:
     if runtime is None:
-        return [name for name in RUNTIMES.names() if name != ORACLE]
+        return {name: engine for name, engine in RUNTIMES if name != ORACLE}
     if runtime == "all":
-        return RUNTIMES.names()
-    return list(dict.fromkeys([runtime] if isinstance(runtime, str) else runtime))
+        return dict(RUNTIMES)
+    return {name: RUNTIMES.get(name) for name in ([runtime] if isinstance(runtime, str) else runtime)}
 
 
 def _candidate(file: _File, runtime: str, probe: Probe, threads: int | None, in_bundle: bool) -> Candidate:

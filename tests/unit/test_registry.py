@@ -74,3 +74,8 @@ def test_asking_for_a_runtime_imports_no_engine() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_broken_package_does_not_take_the_others_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, broken="no_such_module_at_all:x", whole="calendar:month_name")
+    assert [name for name, _ in made_up(day="calendar:day_name")] == ["day", "whole"]
