@@ -162,6 +162,18 @@ def _names_by_meaning(bundle: Bundle, model: OpenModel, runtime: str) -> tuple[d
     """Which tensor is which, for an engine that reads another engine's format and may name its tensors otherwise."""
     golden = bundle.golden()
     inputs = match_inputs(bundle.signature.inputs, model.inputs)
+    bare = [
+        f"{spec.name}: {spec.dtype}"
+        for spec in (*model.inputs, *model.outputs)
+        if spec.quant is None
+        and spec.dtype not in {s.dtype for s in (*bundle.signature.inputs, *bundle.signature.outputs)}
+    ]
+    if bare:
+        raise UnsupportedError(
+            f"the {runtime} runtime does not say what the file's integer inputs and outputs stand for",
+            offenders=bare,
+            hint="the runtime of the file's own format does",
+        )
     raw = Session(model, runtime=runtime)
     answers = [raw.run({inputs[name]: array for name, array in feed.items()}) for feed in golden.feeds]
     return inputs, match_outputs(golden.outputs, answers)
