@@ -136,9 +136,9 @@ class Session:
         self._lock = threading.Lock()
         self._check_finite = check_finite
         self.signature = signature or _public_signature(model, integer_io)
-        self._engine_inputs = _order(model.inputs, self.signature.inputs, input_names or {}, "input")
+        engine_inputs = _order(model.inputs, self.signature.inputs, input_names or {}, "input")
         engine_outputs = _order(model.outputs, self.signature.outputs, output_names or {}, "output")
-        self._wanted = _wanted(model.inputs, self.signature, self._engine_inputs, check_finite)
+        self._wanted = _wanted(model.inputs, self.signature, engine_inputs, check_finite)
         self._is_static = all(spec.is_static for spec in self.signature.inputs)
         names = {engine: ours for ours, engine in engine_outputs.items()}
         self._names = tuple(names[spec.name] for spec in model.outputs)

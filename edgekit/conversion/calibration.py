@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from edgekit.card import Card
@@ -61,21 +60,25 @@ class CalibrationData:
         if card and processing is None:
             data.notes.append(f"known model, {card.title}: its card says how inputs are prepared and what outputs mean")
         if samples is not None:
-            check_feeds(data._feeds(), signature)
-            data._hold_out(len(samples))
+            check_feeds(data._holding_out(), signature)
+            data._describe(len(samples))
         return data
 
     @property
     def _holds_out(self) -> bool:
         return self.samples is not None and len(self.samples) >= MIN_SAMPLES_TO_HOLD_OUT
 
-    def _hold_out(self, count: int) -> None:
+    def _holding_out(self) -> Iterator[Feeds]:
+        """All feeds, of which those to be held out are kept in passing: making a feed is most of the work."""
+        for index, feed in enumerate(self._feeds()):
+            if not self._holds_out or (index % HOLD_OUT_EVERY == 0 and len(self.held_out) < MAX_HELD_OUT):
+                self.held_out.append(feed)
+            yield feed
+
+    def _describe(self, count: int) -> None:
         if self._holds_out:
-            every_fifth = (feed for index, feed in enumerate(self._feeds()) if index % HOLD_OUT_EVERY == 0)
-            self.held_out = list(islice(every_fifth, MAX_HELD_OUT))
             self.description = f"{len(self.held_out)} samples held out from calibration"
         else:
-            self.held_out = list(self._feeds())
             self.description = f"the {count} calibration samples themselves"
             self.notes.append(f"only {count} samples: int8 was judged on the data it was calibrated on")
         if count < FEW_SAMPLES:
