@@ -18,7 +18,7 @@ import numpy as np
 
 from edgekit.errors import ArtifactError, EdgekitError, InputError
 from edgekit.registry import Probe
-from edgekit.spec import QuantParams, Signature, TensorSpec
+from edgekit.spec import QuantParams, Signature, StatePair, TensorSpec
 
 if TYPE_CHECKING:
     from edgekit.bundle import Artifact
@@ -62,7 +62,7 @@ class OpPlacement:
 
 
 class OpenModel(Protocol):
-    """A file an engine has opened.
+    """A file an engine has opened. `state`, the pairs of a signature's, is optional: what the file says of it.
 
     Attributes:
         inputs: In the order `run` takes them.
@@ -288,7 +288,8 @@ def _public_signature(model: OpenModel, integer_io: bool) -> Signature:
     def shown(spec: TensorSpec) -> TensorSpec:
         return spec if integer_io or spec.quant is None else replace(spec, dtype="float32", quant=None)
 
-    return Signature(tuple(map(shown, model.inputs)), tuple(map(shown, model.outputs)))
+    state: tuple[StatePair, ...] = getattr(model, "state", ())
+    return Signature(tuple(map(shown, model.inputs)), tuple(map(shown, model.outputs)), state)
 
 
 def _wanted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from edgekit.errors import ArtifactError
 
 __all__ = [
     "DTYPES",
+    "STATE_KEY",
     "Dim",
     "PerAxis",
     "PerGroup",
@@ -21,6 +23,7 @@ __all__ = [
     "Signature",
     "StatePair",
     "TensorSpec",
+    "state_pairs",
 ]
 
 Dim: TypeAlias = int | str
@@ -164,6 +167,19 @@ class StatePair:
 
     input: str
     output: str
+
+
+STATE_KEY = "edgekit.state"
+"""Under which an ONNX file's metadata has its state: a JSON list of [input, output]."""
+
+
+def state_pairs(text: str) -> tuple[StatePair, ...]:
+    """What stands under `STATE_KEY`; none for no text. Raises ArtifactError."""
+    try:
+        return tuple(StatePair(str(source), str(result)) for source, result in json.loads(text or "[]"))
+    except (TypeError, ValueError) as error:
+        said = f"{STATE_KEY} is no list of [input, output]: {text[:80]}"
+        raise ArtifactError(said, hint="export the model again") from error
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from edgekit.runtimes._contract import (
     try_engine,
 )
 from edgekit.runtimes._onnx_file import TINY, unknown_ops
-from edgekit.spec import TensorSpec
+from edgekit.spec import STATE_KEY, TensorSpec, state_pairs
 
 __all__ = ["ENGINE"]
 
@@ -84,6 +84,7 @@ class OpenOnnx:
         in_names, out_names = ([node.name for node in side] for side in (inputs, outputs))
         self.inputs = _specs(inputs, distinct_names(in_names, "input"))
         self.outputs = _specs(outputs, distinct_names(out_names, "output"))
+        self.state = state_pairs(session.get_modelmeta().custom_metadata_map.get(STATE_KEY, ""))
         self._in, self._out = in_names, out_names
         self._session = session
         specs = self.inputs + self.outputs

@@ -9,7 +9,7 @@ from edgekit.graph.files import raise_opset
 from edgekit.graph.folding import fold_batch_norms, fold_biases, fold_constants, fold_pads
 from edgekit.graph.naming import name_everything, name_symbols
 from edgekit.graph.shapes import infer_shapes
-from edgekit.graph.walking import copy_of, replace_value
+from edgekit.graph.walking import copy_of, replace_value, walk
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -54,18 +54,27 @@ def lift_constants(model: ir.Model) -> ir.Model:
 
 def remove_identities(model: ir.Model) -> ir.Model:
     """Identity, and Dropout that drops nothing when the model is not being trained, are bypassed."""
-    from onnx_ir.passes.common import IdentityEliminationPass
-
-    for node in list(model.graph):
-        if node.op_type != "Dropout" or node.domain != "" or (len(node.inputs) > 2 and node.inputs[2] is not None):
+    for node, _ in list(walk(model.graph)):
+        source, result, graph = node.inputs[0] if node.inputs else None, node.outputs[0], node.graph
+        if source is None or graph is None or not (_is_identity(node) or _drops_nothing(node)):
             continue
-        source, result = node.inputs[0], node.outputs[0]
-        mask_is_read = len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output())
-        if source is not None and not mask_is_read and not (result.is_graph_output() and not source.producer()):
+        # A value has one name: what an output is made of must not be public, or another graph's, already.
+        producer = source.producer()
+        is_own = producer is not None and producer.graph is graph and not source.is_graph_output()
+        if is_own or not result.is_graph_output():
             replace_value(result, source)
-            model.graph.remove(node, safe=True)
-    IdentityEliminationPass()(model)
+            graph.remove(node, safe=True)
     return model
+
+
+def _is_identity(node: ir.Node) -> bool:
+    return node.op_type == "Identity" and node.domain == ""
+
+
+def _drops_nothing(node: ir.Node) -> bool:
+    if node.op_type != "Dropout" or node.domain != "" or (len(node.inputs) > 2 and node.inputs[2] is not None):
+        return False
+    return len(node.outputs) < 2 or not (node.outputs[1].uses() or node.outputs[1].is_graph_output())
 
 
 def remove_dead(model: ir.Model) -> ir.Model:

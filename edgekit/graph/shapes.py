@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgekit.graph.walking import copy_of, dtype_name, walk
-from edgekit.spec import Dim, Signature, TensorSpec
+from edgekit.spec import STATE_KEY, Dim, Signature, TensorSpec, state_pairs
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -56,9 +56,10 @@ def bind_dimensions(model: ir.Model, bindings: Mapping[str, int] | None = None, 
 
 
 def signature(model: ir.Model) -> Signature:
-    """Names, dtypes and shapes of what a graph takes and gives; initializers are not inputs."""
+    """Names, dtypes and shapes of what a graph takes and gives, and its state; initializers are not inputs."""
     inputs = [value for value in model.graph.inputs if value.const_value is None]
-    return Signature(tuple(map(_spec, inputs)), tuple(map(_spec, model.graph.outputs)))
+    state = state_pairs(model.metadata_props.get(STATE_KEY, ""))
+    return Signature(tuple(map(_spec, inputs)), tuple(map(_spec, model.graph.outputs)), state)
 
 
 def _spec(value: ir.Value) -> TensorSpec:
