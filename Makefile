@@ -16,6 +16,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "edgekit needs Python 3.11 or newer; choose one by: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# PyTorch by itself first: whoever keeps a build without GPUs at hand gets that one, and nothing replaces it later.
+	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
@@ -45,7 +47,7 @@ check: lint types test  ## what must pass before a commit
 
 constraints: setup  ## pins what is installed now
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip list --format=freeze \
-		--exclude edgekit-ml --exclude pip --exclude setuptools --exclude wheel; } > constraints.new
+		--exclude edgekit-ml --exclude pip --exclude setuptools --exclude wheel | sed 's/+cpu$$//'; } > constraints.new
 	@mv constraints.new constraints.txt
 
 clean:  ## removes the environment, the fetched assets and what builds and tests leave behind

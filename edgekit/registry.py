@@ -17,7 +17,7 @@ from typing import Any
 
 from edgekit.errors import UnavailableError, UnsupportedError
 
-__all__ = ["CONVERTERS", "MODELS", "RUNTIMES", "TARGETS", "Probe", "Registry", "installed"]
+__all__ = ["CONVERTERS", "FAMILIES", "MODELS", "RUNTIMES", "TARGETS", "Probe", "Registry", "installed"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,69 @@ MODELS = Registry(
         "efficientnet-lite0": "edgekit.models.efficientnet_lite:CARD",
         "emotion": "edgekit.models.emotion:CARD",
         "sleep-stages": "edgekit.models.sleep_stages:CARD",
+    },
+)
+
+FAMILIES = Registry(
+    "edgekit.families",
+    "model family",
+    {
+        "resnet": "edgekit.models.resnet:FAMILY",
+        "mobilenet-v2": "edgekit.models.mobilenet_v2:FAMILY",
+        "efficientnet-lite": "edgekit.models.efficientnet_lite:FAMILY",
+        "yolo": "edgekit.models.yolo:FAMILY",
+        "unet": "edgekit.models.unet:FAMILY",
+        "pix2pix": "edgekit.models.pix2pix:FAMILY",
+        "bert": "edgekit.models.bert:FAMILY",
+        "lstm": "edgekit.models.recurrent:LSTM",
+        "gru": "edgekit.models.recurrent:GRU",
+        "wavenet": "edgekit.models.wavenet:FAMILY",
+        "ds-cnn": "edgekit.models.ds_cnn:FAMILY",
+        "autoencoder": "edgekit.models.autoencoder:FAMILY",
+        "feed-forward": "edgekit.models.feed_forward:FAMILY",
+        "llm": "edgekit.models.llm:FAMILY",
+        "diffusion": "edgekit.models.diffusion:FAMILY",
+    },
+)
+
+DATASETS = Registry(
+    "edgekit.datasets",
+    "data set",
+    {
+        "mnist": "edgekit.datasets.digits:MNIST",
+        "digits": "edgekit.datasets.digits:DIGITS",
+        "mnist-photo": "edgekit.datasets.digits_on_photos:RECIPE",
+        "breast-cancer": "edgekit.datasets.tables:BREAST_CANCER",
+        "wine": "edgekit.datasets.tables:WINE",
+        "japanese-vowels": "edgekit.datasets.japanese_vowels:RECIPE",
+        "scenes": "edgekit.datasets.scenes:SCENES",
+        "scenes-masks": "edgekit.datasets.scenes:MASKS",
+        "edges2shapes": "edgekit.datasets.edges2shapes:RECIPE",
+        "tones": "edgekit.datasets.tones:RECIPE",
+        "hum": "edgekit.datasets.hum:RECIPE",
+        "words": "edgekit.datasets.words:RECIPE",
+        "languages": "edgekit.datasets.languages:RECIPE",
+        "prose": "edgekit.datasets.prose:RECIPE",
+    },
+)
+
+METRICS = Registry(
+    "edgekit.metrics",
+    "metric",
+    {
+        "top1": "edgekit.metrics.classification:TOP1",
+        "top5": "edgekit.metrics.classification:TOP5",
+        "auc": "edgekit.metrics.classification:AUC",
+        "map50": "edgekit.metrics.detection:MAP50",
+        "map": "edgekit.metrics.detection:MAP",
+        "miou": "edgekit.metrics.images:MIOU",
+        "psnr": "edgekit.metrics.images:PSNR",
+        "ssim": "edgekit.metrics.images:SSIM",
+        "rmse": "edgekit.metrics.numbers:RMSE",
+        "mae": "edgekit.metrics.numbers:MAE",
+        "perplexity": "edgekit.metrics.numbers:PERPLEXITY",
+        "bits-per-token": "edgekit.metrics.numbers:BITS_PER_TOKEN",
+        "frechet": "edgekit.metrics.generation:FRECHET",
     },
 )
 

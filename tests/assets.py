@@ -1,4 +1,4 @@
-"""The real models and pictures tests use, pinned and cached; ``python -m tests.assets`` fetches them all beforehand.
+"""The real models, pictures and data tests use, pinned and cached; ``python -m tests.assets`` fetches them beforehand.
 
 Without a network tests are skipped by name when EDGEKIT_OFFLINE=1; otherwise a failed fetch is a failed test.
 """
@@ -12,9 +12,11 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
+from edgekit.datasets import open_dataset
+from edgekit.errors import UnavailableError
 from examples import assets as shared
 
-__all__ = ["asset", "face_image", "faces", "needs_index", "put_examples"]
+__all__ = ["asset", "dataset", "face_image", "faces", "needs_index", "put_examples"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,7 +27,7 @@ def _or_skip(function: Callable[P, T]) -> Callable[P, T]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
-        except shared.FetchError as error:
+        except (shared.FetchError, UnavailableError) as error:
             if os.environ.get("EDGEKIT_OFFLINE") == "1":
                 pytest.skip(f"EDGEKIT_OFFLINE=1 and the asset is not in the cache: {error}")
             raise
@@ -40,6 +42,7 @@ def needs_index(why: str) -> None:
 
 
 asset = _or_skip(shared.asset)
+dataset = _or_skip(open_dataset)
 faces = _or_skip(shared.faces)
 face_image = _or_skip(shared.face_image)
 put_examples = _or_skip(shared.put_examples)

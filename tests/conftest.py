@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def edgekit_cache() -> Iterator[Path]:
+    """The cache of the checkout, not the user's: packages and data sets are fetched and written there once."""
+    folder = Path(__file__).resolve().parent.parent / ".cache" / "edgekit"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEKIT_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -24,14 +24,16 @@ FLOORS = {
     0: ("errors", "spec"),
     1: (
         *("bundle", "staging"),
-        *("decoding", "feeds", "processing", "rows", "samples"),  # the user's data
-        *("card", "converter", "environment", "graph", "opening", "parity", "recipe"),
+        *("datasets", "decoding", "feeds", "listing", "packages", "processing", "rows", "samples"),  # the user's data
+        *("card", "converter", "environment", "family", "graph", "opening", "parity", "recipe"),
         *("registry", "runtime", "target", "trial", "worker"),
+        *("about", "catalog", "hubs", "network", "weights"),
+        *("metrics", "scoring"),
     ),
     2: ("plan", *ROOMS),
     3: (
-        *("conversion", "diagnosis", "inspection", "loading", "profiling", "verification"),  # the verbs
-        "measuring",
+        *("conversion", "diagnosis", "evaluation", "inspection", "loading", "profiling", "verification"),  # the verbs
+        *("making", "measuring", "named_files", "training"),
     ),
     4: ("report",),
     5: ("__main__", "cli"),
@@ -44,7 +46,7 @@ FACE = 7
 
 PUBLIC = {
     *("Artifact", "Bundle", "Recipe", "Session", "Signature", "Target", "TensorSpec"),
-    *("convert", "inspect", "load", "profile"),
+    *("convert", "evaluate", "inspect", "load", "profile"),
     "errors",
 }
 

@@ -211,6 +211,118 @@ def test_files_of_arrays_are_read_in_constant_memory(tmp_path: Path, suffix: str
     assert peak_bytes < 4e6
 
 
+# --- labels.jsonl -----------------------------------------------------------------------------------------------------
+
+BOX = {"label": "cat", "box": [0.1, 0.2, 0.5, 1]}
+
+
+def listing(folder: Path, *records: Any) -> Path:
+    """A folder with two pictures, a mask in a folder of its own, and the listing `records`."""
+    for index, name in enumerate(("a.png", "b.png", "masks/a.png")):
+        picture(folder / name, index)
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    (folder / "labels.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_a_listing_gives_what_it_lists_with_its_truths(tmp_path: Path) -> None:
+    folder = listing(
+        tmp_path,
+        {"file": "b.png", "boxes": [BOX], "mask": "masks/a.png"},
+        "",
+        {"text": "hällo", "label": "en"},
+        {"file": "a.png", "target": "b.png", "label": "cat"},
+    )
+    first, second, third = samples = list(read_samples(folder))
+    assert [sample.name for sample in samples] == ["b.png", "line 3", "a.png"]
+    assert [sample.value for sample in samples] == [folder / "b.png", "hällo", folder / "a.png"]
+    assert [sample.label for sample in samples] == [None, "en", "cat"]
+    assert first.truth == {"boxes": [{"label": "cat", "box": [0.1, 0.2, 0.5, 1.0]}], "mask": folder / "masks" / "a.png"}
+    assert second.truth == {"label": "en"}
+    assert third.truth == {"target": folder / "b.png", "label": "cat"}
+
+
+def test_other_data_has_its_label_as_truth(animals: Path, tmp_path: Path) -> None:
+    assert [sample.truth for sample in read_samples(animals)] == [{"label": "cat"}] * 3 + [{"label": "dog"}] * 3
+    assert [sample.truth for sample in read_samples(animals / "cat")] == [{}] * 3
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 2)), labels=np.array([1, 0, 1]))
+    assert [s.truth for s in read_samples(tmp_path / "x.npz")] == [{"label": "1"}, {"label": "0"}, {"label": "1"}]
+    named = read_samples(tmp_path / "x.npz", labels=["cat", "dog"])
+    assert [(s.label, s.truth) for s in named][:2] == [("dog", {"label": "dog"}), ("cat", {"label": "cat"})]
+
+
+def test_limit_and_hash_of_a_listing(tmp_path: Path) -> None:
+    texts = [{"text": f"{index}", "label": "x"} for index in range(20)]
+    folder = listing(tmp_path / "a", *texts)
+    drawn = {seed: names(read_samples(folder, limit=5, seed=seed)) for seed in range(4)}
+    assert all(len(chosen) == 5 for chosen in drawn.values())
+    assert len({tuple(chosen) for chosen in drawn.values()}) > 1
+    assert drawn[0] == names(read_samples(folder, limit=5))
+    digest = read_samples(folder).sha256
+    assert read_samples(folder, limit=5).sha256 != digest
+    assert read_samples(listing(tmp_path / "b", *texts)).sha256 == digest
+    assert read_samples(listing(tmp_path / "b", *texts[:-1], {"text": "19", "label": "y"})).sha256 != digest
+    masked = read_samples(listing(folder, {"file": "a.png", "mask": "masks/a.png"})).sha256
+    picture(folder / "masks" / "a.png", seed=77)
+    assert read_samples(folder).sha256 != masked
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ("{", "not JSON"),
+        ([], "list where an object"),
+        ({"label": "cat"}, "either a file or a text"),
+        ({"file": "a.png", "text": "x"}, "either a file or a text"),
+        ({"file": "a.png", "lable": "cat"}, "'lable'.*did you mean 'label'"),
+        ({"file": "a.png", "label": 3}, "label 3 is not a text"),
+        ({"file": "a.png", "label": "bat"}, "no label 'bat'.*did you mean 'cat'"),
+        ({"file": "c.png"}, r"there is no .*c\.png"),
+        ({"file": "../a.png"}, "not inside the folder"),
+        ({"file": "/etc/passwd"}, "not inside the folder"),
+        ({"file": 3}, "not the name of a file"),
+        ({"file": "a.png", "mask": "nowhere.png"}, r"there is no .*nowhere\.png"),
+        ({"file": "a.png", "target": "labels.jsonl"}, "not an image"),
+        ({"text": ""}, "the text '' is not one"),
+        ({"file": "a.png", "boxes": BOX}, "not a list"),
+        ({"file": "a.png", "boxes": [[0, 0, 1, 1]]}, "box 0 is"),
+        ({"file": "a.png", "boxes": [BOX, {"label": "cat"}]}, "box 1 is"),
+        ({"file": "a.png", "boxes": [{"label": "cat", "box": [0, 0, 1]}]}, "four numbers"),
+        ({"file": "a.png", "boxes": [{"label": "cat", "box": [0, 0, True, 1]}]}, "four numbers"),
+        ({"file": "a.png", "boxes": [{"label": "cat", "box": [0, 0, float("nan"), 1]}]}, "four numbers"),
+        ({"file": "a.png", "boxes": [{"label": "cat", "box": [10, 20, 50, 60]}]}, "outside the picture.*divide"),
+        ({"file": "a.png", "boxes": [{"label": "cat", "box": [0.5, 0, 0.5, 1]}]}, "is empty"),
+        ({"file": "a.png", "boxes": [{"label": "cow", "box": [0, 0, 1, 1]}]}, "no label 'cow'"),
+    ],
+)
+def test_a_bad_record_is_named_by_file_and_line(tmp_path: Path, record: Any, said: str) -> None:
+    folder = listing(tmp_path, {"file": "a.png", "label": "cat"}, record)
+    with pytest.raises(InputError, match=rf"labels\.jsonl, line 2: (?s:.*){said}"):
+        read_samples(folder, labels=["cat", "dog"])
+
+
+def test_broken_listings_are_input_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lists no samples"):
+        read_samples(listing(tmp_path, ""))
+    (tmp_path / "labels.jsonl").write_bytes(b'{"text": "\xff"}')
+    with pytest.raises(InputError, match="UTF-8"):
+        read_samples(tmp_path)
+    listing(tmp_path, {"file": "a.png"})
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"line 1: .*a\.png"):
+        read_samples(tmp_path)
+
+
+def test_labels_that_are_none_of_the_classes_are_refused(animals: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"dog: there is no label 'dog'"):
+        read_samples(animals, labels=["cat", "cow"])
+    assert len(read_samples(animals, labels=["dog", "cat"])) == 6
+    for labels in (np.array([0, 2]), np.array([0, -1]), np.array(["cat", "cow"])):
+        np.savez(tmp_path / "x.npz", x=np.ones((2, 2)), labels=labels)
+        with pytest.raises(InputError, match=r"x\.npz, sample 1: .*label"):
+            list(read_samples(tmp_path / "x.npz", labels=["cat", "dog"]))
+
+
 # --- feeds ------------------------------------------------------------------------------------------------------------
 
 WANTED = Signature((TensorSpec("x", "float32", (1, 8, 9, 3)),), ())
