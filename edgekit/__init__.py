@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgekit.bundle import Artifact as Artifact
     from edgekit.bundle import Bundle as Bundle
     from edgekit.conversion import convert as convert
+    from edgekit.evaluation import evaluate as evaluate
     from edgekit.inspection import inspect as inspect
     from edgekit.loading import load as load
     from edgekit.profiling import profile as profile
@@ -36,6 +37,7 @@ _PLACES = {
     "Target": "edgekit.target",
     "TensorSpec": "edgekit.spec",
     "convert": "edgekit.conversion",
+    "evaluate": "edgekit.evaluation",
     "inspect": "edgekit.inspection",
     "load": "edgekit.loading",
     "profile": "edgekit.profiling",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edgekit.cli.group import COMMANDS, GROUP
+from edgekit.cli.group import COMMANDS, GROUP, command_paths
 from tests import assets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,9 +67,11 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, faces: Path, face_image: Path, emotion_model: Path) -> Path:
-    """A folder with what the pages start from: emotion_model.hdf5, faces/, face.png, and the examples."""
+    """A folder with what the pages start from: emotion_model.hdf5, faces/, face.png, expressions/, and the examples."""
     shutil.copytree(faces, tmp_path / "faces")
     shutil.copyfile(face_image, tmp_path / "face.png")
+    (tmp_path / "expressions" / "happy").mkdir(parents=True)
+    shutil.copyfile(face_image, tmp_path / "expressions" / "happy" / "face.png")
     shutil.copyfile(emotion_model, tmp_path / "emotion_model.hdf5")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     return tmp_path
@@ -154,19 +156,19 @@ def test_generated_pages_are_fresh() -> None:
 
 
 def help_pages() -> dict[str, str]:
-    """What ``--help`` prints, for the program and for each command."""
+    """What ``--help`` prints, for the program and for each command, those of groups too."""
     runner = CliRunner()
-    pages = {"": runner.invoke(GROUP, ["--help"], prog_name="edgekit").output}
-    return pages | {name: runner.invoke(GROUP, [name, "--help"], prog_name="edgekit").output for name in COMMANDS}
+    typed = {name: [*name.split(), "--help"] for name in command_paths()}
+    return {name: runner.invoke(GROUP, words, prog_name="edgekit").output for name, words in typed.items()}
 
 
-@pytest.mark.parametrize("name", ["", *COMMANDS])
+@pytest.mark.parametrize("name", command_paths())
 def test_help_begins_with_an_example_that_works_as_typed(
     name: str, workplace: Path, emotion_bundle: Path, environment: dict[str, str]
 ) -> None:
     first, example, *_ = help_pages()[name].splitlines()
     assert first == "Example:"
-    assert example.split()[:2] == ["edgekit", name or "convert"]
+    assert example.startswith(f"edgekit {name or 'convert'} ")
     if example.split()[1] != "convert":
         shutil.copytree(emotion_bundle, workplace / "emotion.edge")
     done = run(["bash", "-euo", "pipefail", "-c", example], workplace, environment)

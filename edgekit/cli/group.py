@@ -9,15 +9,17 @@ import click
 import edgekit
 from edgekit.cli.options import Command, common
 
-__all__ = ["COMMANDS", "GROUP"]
+__all__ = ["COMMANDS", "GROUP", "command_paths"]
 
 COMMANDS = {
     "convert": ("convert", "Turn a trained model into a bundle of files for a device."),
     "profile": ("profile", "Measure every variant with every engine on this machine."),
     "predict": ("predict", "Answer inputs with a bundle or a model file."),
+    "evaluate": ("evaluate", "Measure how good the answers are, on data that says what is true."),
     "inspect": ("inspect", "Show what a bundle or a model file is."),
     "verify": ("verify", "Check a bundle's hashes and golden answers on this machine."),
     "list": ("listing", "List targets, runtimes, recipes or models."),
+    "models": ("models", "Make and train models of the field's architectures."),
     "doctor": ("doctor", "Tell what is installed, what is missing, and what adds it."),
 }
 """Name -> module in this package that holds ``COMMAND``, and the line shown by ``edgekit --help``.
@@ -26,6 +28,13 @@ Not `list`: a submodule of that name would replace the builtin in this package.
 """
 
 ALIASES = {"benchmark": "profile"}
+
+
+def command_paths() -> list[str]:
+    """Every command as it is typed after ``edgekit``, those of groups too, and first nothing."""
+    from edgekit.cli import models
+
+    return ["", *COMMANDS, *(f"models {name}" for name in models.COMMANDS)]
 
 
 class _LazyGroup(click.Group):

@@ -7,7 +7,7 @@ and travels with the model. The steps there are stand in `edgekit.processing.ste
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ VERSION = 1
 
 ANY_INPUT = "*"
 """In place of an input's name: every input that is not named, because twins of one net name it differently."""
+
+_WINDOWING = ("frame", "window_context")
+"""Steps that make several samples for the net of one value."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Processing:
         """Feeds for one value, exactly as the signature wants them: dtype, layout, batch dimension.
 
         Args:
-            value: What the steps take: a path, bytes, a picture, an array; for several inputs a dict of those by name.
+            value: What the steps take: a path, bytes, a picture, a text, an array; for several inputs a dict of those
+                by name, or one value for all where each is named in `inputs`, as for ids and mask of one text.
                 A dict of arrays that match the signature already passes untouched. State that is not given is zero.
             signature: What the feeds are for.
 
@@ -87,12 +91,17 @@ class Processing:
             return value if isinstance(value, dict) else dict(value)
         return _checked(self._feeds(value, signature), signature)
 
-    def after(self, outputs: Mapping[str, np.ndarray]) -> Any:
-        """What the outputs mean, as JSON can hold it; without steps the outputs themselves."""
+    def after(self, outputs: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray] | None = None) -> Any:
+        """What the outputs mean, as JSON can hold it; without steps the outputs themselves.
+
+        Args:
+            outputs: By name.
+            feeds: What the model made them of, for steps that compare the two.
+        """
         if not self._after:
             return outputs
         value: Any = outputs
-        context = StepContext(labels=self.labels)
+        context = StepContext(labels=self.labels, feeds=feeds)
         for step in self._after:
             value = step(value, context)
         return value.tolist() if isinstance(value, np.ndarray) else value
@@ -102,11 +111,10 @@ class Processing:
     ) -> Any:
         """`before`, `run`, `after`; a sound of several windows goes through a model of fixed batch in turn."""
         if not self._has_windows:
-            return self.after(run(self.before(value, signature)))
-        results = [run(feeds) for feeds in self.batches(value, signature)]
-        if len(results) == 1:
-            return self.after(results[0])
-        return self.after({name: np.concatenate([result[name] for result in results]) for name in results[0]})
+            feeds = self.before(value, signature)
+            return self.after(run(feeds), feeds)
+        parts = self.batches(value, signature)
+        return self.after(_joined([run(part) for part in parts]), _joined(parts))
 
     def batches(self, value: Any, signature: Signature, *, rows: int | None = None) -> list[dict[str, np.ndarray]]:
         """Feeds for one value; several where its windows are more than the batch the signature fixes.
@@ -136,11 +144,11 @@ class Processing:
     def _feeds(self, value: Any, signature: Signature) -> dict[str, np.ndarray]:
         """Feeds whose number of rows has not been checked."""
         if not isinstance(value, Mapping):
-            free = free_inputs(signature)
-            if len(free) != 1:
-                names = [spec.name for spec in free]
-                raise InputError(f"the model has {len(free)} inputs", hint=f"pass a dict of {names}")
-            value = {free[0].name: value}
+            names = [spec.name for spec in free_inputs(signature)]
+            is_named = bool(names) and all(name in self.inputs for name in names)
+            if len(names) != 1 and not is_named:
+                raise InputError(f"the model has {len(names)} inputs", hint=f"pass a dict of {names}")
+            value = dict.fromkeys(names, value)
         given = {**zero_state(signature), **value}
         names = [spec.name for spec in signature.inputs]
         if given.keys() != set(names):
@@ -185,7 +193,14 @@ class Processing:
 
 
 def _has_windows(steps: Iterable[Step]) -> bool:
-    return any(step["op"] == "frame" for step in steps)
+    return any(step["op"] in _WINDOWING for step in steps)
+
+
+def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    """The arrays of all parts by name, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _checked(feeds: dict[str, np.ndarray], signature: Signature) -> dict[str, np.ndarray]:

@@ -10,7 +10,10 @@ import numpy as np
 from edgekit.errors import ArtifactError, InputError
 from edgekit.processing.steps import Apply, StepContext, integers, number
 
-__all__ = ["argmax", "events", "join_frames", "select", "sigmoid", "softmax", "threshold", "top_k"]
+__all__ = [
+    *("argmax", "as_scores", "events", "join_frames", "reconstruction_error"),
+    *("select", "sigmoid", "softmax", "threshold", "top_k", "without_batch"),
+]
 
 
 def select(*, name: Any) -> Apply:
@@ -35,7 +38,7 @@ def softmax(*, axis: Any = -1) -> Apply:
     (along,) = integers("axis", axis, count=1)
 
     def apply(value: Any, context: StepContext) -> np.ndarray:
-        scores = _scores(value, "softmax", along)
+        scores = as_scores(value, "softmax", along)
         powers = np.exp(scores - scores.max(axis=along, keepdims=True))
         return powers / powers.sum(axis=along, keepdims=True)
 
@@ -44,13 +47,13 @@ def softmax(*, axis: Any = -1) -> Apply:
 
 def sigmoid() -> Apply:
     """Logits -> probabilities, each for itself."""
-    return lambda value, context: 0.5 * (1.0 + np.tanh(0.5 * _scores(value, "sigmoid")))
+    return lambda value, context: 0.5 * (1.0 + np.tanh(0.5 * as_scores(value, "sigmoid")))
 
 
 def threshold(*, at: Any) -> Apply:
     """True where a score is above `at`."""
     level = number("at", at)
-    return lambda value, context: _scores(value, "threshold") > level
+    return lambda value, context: as_scores(value, "threshold") > level
 
 
 def argmax() -> Apply:
@@ -72,7 +75,7 @@ def top_k(*, k: Any = 5) -> Apply:
     (count,) = integers("k", k, count=1, least=1)
 
     def apply(value: Any, context: StepContext) -> Any:
-        scores = without_batch(_scores(value, "top_k", -1))
+        scores = without_batch(as_scores(value, "top_k", -1))
         labels = context.labels or tuple(f"class {index}" for index in range(scores.shape[-1]))
         if len(labels) != scores.shape[-1]:
             raise ArtifactError(f"{len(labels)} labels for {scores.shape[-1]} scores")
@@ -99,7 +102,7 @@ def join_frames(*, hop: Any, trim: Any = 0) -> Apply:
     (head,) = integers("trim", trim, count=1, least=0)
 
     def apply(value: Any, context: StepContext) -> np.ndarray:
-        rows = _scores(value, "join_frames")
+        rows = as_scores(value, "join_frames")
         if rows.ndim < 2 or rows.shape[1] < stride + head:
             raise InputError(f"windows {list(rows.shape)} do not overlap: hop {stride} and trim {head}")
         if len(rows) == 1:
@@ -120,7 +123,7 @@ def events(*, threshold: Any = 0.5, row_ms: Any, min_rows: Any = 1) -> Apply:
     (shortest,) = integers("min_rows", min_rows, count=1, least=1)
 
     def apply(value: Any, context: StepContext) -> list[dict[str, Any]]:
-        scores = _scores(value, "events")
+        scores = as_scores(value, "events")
         if scores.ndim != 2:
             raise InputError(
                 f"events wants [rows, classes], not {list(scores.shape)}", hint='put "join_frames" before it'
@@ -142,13 +145,47 @@ def events(*, threshold: Any = 0.5, row_ms: Any, min_rows: Any = 1) -> Apply:
     return apply
 
 
+def reconstruction_error(*, input: Any = None, threshold: Any = None) -> Apply:
+    """How badly a net that ought to repeat its input does so: ``{"score"}``, the mean of squared differences.
+
+    Over several windows it is the mean of them all, as sounds are judged in MLPerf Tiny's anomaly detection.
+
+    Args:
+        input: Name of the input that is compared; may be left out where there is one.
+        threshold: With it the answer has a ``"label"`` too: the second of the two labels above it, else the first.
+    """
+    if input is not None and not isinstance(input, str):
+        raise ArtifactError(f"input must be the name of an input, not {input!r}")
+    level = None if threshold is None else number("threshold", threshold)
+
+    def apply(value: Any, context: StepContext) -> dict[str, Any]:
+        output, feeds = as_scores(value, "reconstruction_error"), context.feeds
+        if feeds is None:
+            raise InputError(
+                'the step "reconstruction_error" needs the input beside the output', hint="Processing.answer has both"
+            )
+        name = input if input is not None or len(feeds) != 1 else next(iter(feeds))
+        if name is None or name not in feeds:
+            raise InputError(f"which of {list(feeds)} is reconstructed?", hint='the argument "input" names it')
+        if feeds[name].shape != output.shape:
+            raise InputError(f"the output {list(output.shape)} is not like input {name!r} {list(feeds[name].shape)}")
+        error = float(np.mean(np.square(output.astype(np.float64) - feeds[name])))
+        if level is None:
+            return {"score": error}
+        if len(context.labels) != 2:
+            raise ArtifactError(f"a threshold tells two labels apart, not {len(context.labels)}")
+        return {"label": context.labels[int(error > level)], "score": error}
+
+    return apply
+
+
 def without_batch(array: np.ndarray) -> np.ndarray:
     """`array` without its first axis if that has size one and is not the only one."""
     return array[0] if array.ndim > 1 and len(array) == 1 else array
 
 
-def _scores(value: Any, op: str, axis: int = 0) -> np.ndarray:
-    """`value`, or the only output there is, as floats."""
+def as_scores(value: Any, op: str, axis: int = 0) -> np.ndarray:
+    """`value`, or the only output there is, as floats; an InputError naming the step `op` if it is none."""
     if isinstance(value, Mapping):
         if len(value) != 1:
             raise InputError(

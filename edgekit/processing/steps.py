@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from edgekit.errors import ArtifactError, UnsupportedError
 from edgekit.registry import Registry
 from edgekit.spec import TensorSpec
@@ -28,10 +30,12 @@ class StepContext:
     Attributes:
         spec: The input a value is made ready for; None after the model.
         labels: Names of the classes, by index.
+        feeds: What the model was given, for steps that compare its outputs with that; None before the model.
     """
 
     spec: TensorSpec | None = None
     labels: tuple[str, ...] = ()
+    feeds: Mapping[str, np.ndarray] | None = None
 
 
 Apply: TypeAlias = Callable[[Any, StepContext], Any]
@@ -50,11 +54,18 @@ STEPS = Registry(
         "mono": "edgekit.processing.audio:mono",
         "resample": "edgekit.processing.audio:resample",
         "frame": "edgekit.processing.audio:frame",
+        "log_mel": "edgekit.processing.features:log_mel",
+        "mfcc": "edgekit.processing.features:mfcc",
+        "mu_law": "edgekit.processing.features:mu_law",
+        "window_context": "edgekit.processing.features:window_context",
+        "tokenize_bytes": "edgekit.processing.text:tokenize_bytes",
+        "tokenize_wordpiece": "edgekit.processing.text:tokenize_wordpiece",
         "normalize": "edgekit.processing.tensor:normalize",
         "cast": "edgekit.processing.tensor:cast",
         "reshape": "edgekit.processing.tensor:reshape",
         "expand": "edgekit.processing.tensor:expand",
         "pad": "edgekit.processing.tensor:pad",
+        "pad_or_cut": "edgekit.processing.tensor:pad_or_cut",
         "replace_nonfinite": "edgekit.processing.tensor:replace_nonfinite",
         "select": "edgekit.processing.results:select",
         "softmax": "edgekit.processing.results:softmax",
@@ -64,6 +75,10 @@ STEPS = Registry(
         "threshold": "edgekit.processing.results:threshold",
         "join_frames": "edgekit.processing.results:join_frames",
         "events": "edgekit.processing.results:events",
+        "reconstruction_error": "edgekit.processing.results:reconstruction_error",
+        "detections": "edgekit.processing.boxes:detections",
+        "class_map": "edgekit.processing.pictures:class_map",
+        "picture": "edgekit.processing.pictures:picture",
     },
 )
 

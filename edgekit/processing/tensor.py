@@ -10,7 +10,7 @@ from edgekit.errors import ArtifactError, InputError
 from edgekit.processing.steps import Apply, StepContext, integers, number, one_of
 from edgekit.spec import DTYPES
 
-__all__ = ["as_array", "cast", "expand", "normalize", "pad", "replace_nonfinite", "reshape"]
+__all__ = ["as_array", "cast", "expand", "normalize", "pad", "pad_or_cut", "replace_nonfinite", "reshape"]
 
 _CASTS = tuple(name for name in DTYPES if name not in ("string", "bfloat16"))
 
@@ -110,6 +110,23 @@ def pad(*, length: Any, axis: Any = 0, value: Any = 0.0) -> Apply:
         widths = [(0, 0)] * array.ndim
         widths[along] = (0, missing)
         return np.pad(array, widths, constant_values=filler)
+
+    return apply
+
+
+def pad_or_cut(*, length: Any, axis: Any = 0, value: Any = 0.0) -> Apply:
+    """Makes `axis` exactly `length` long: fills up with `value` at its end, or cuts off what is beyond."""
+    (size,) = integers("length", length, count=1, least=1)
+    (along,) = integers("axis", axis, count=1)
+    fill = pad(length=length, axis=axis, value=value)
+
+    def apply(array: Any, context: StepContext) -> np.ndarray:
+        array = as_array(array, "pad_or_cut")
+        if not -array.ndim <= along < array.ndim:
+            raise InputError(f"{list(array.shape)} has no axis {along} to pad")
+        kept = [slice(None)] * array.ndim
+        kept[along] = slice(size)
+        return np.asarray(fill(array[tuple(kept)], context))
 
     return apply
 

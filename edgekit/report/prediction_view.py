@@ -11,6 +11,9 @@ from edgekit.report.document import Document, Fields, table
 
 __all__ = ["view"]
 
+_MAX_WIDTH = 200
+"""Of longer lists of numbers only the shape and both ends are shown."""
+
 
 def view(record: Mapping[str, Any]) -> Document:
     """Label and score for each input where the model's processing gives them, else what it gives.
@@ -24,9 +27,9 @@ def view(record: Mapping[str, Any]) -> Document:
         if labelled is None:
             others.append(Fields(_values(item["answer"]), item["input"]))
         else:
-            is_ranked = len(record["answers"]) > 1 and all("start_ms" not in entry for entry in labelled)
+            is_ranked = len(record["answers"]) > 1 and not any({"start_ms", "box"} & set(entry) for entry in labelled)
             rows.extend((item["input"], *_cells(entry)) for entry in (labelled[:1] if is_ranked else labelled))
-    headings = ["input", "label", "score>", "index>", "from ms>", "to ms>"]
+    headings = ["input", "label", "score>", "index>", "from ms>", "to ms>", "box"]
     blocks = []
     if rows:
         used = [i for i in range(len(headings)) if any(row[i] for row in rows)]
@@ -49,7 +52,8 @@ def _labelled(answer: Any) -> list[Mapping[str, Any]] | None:
 def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
     score = f"{entry['score']:.4f}" if "score" in entry else ""
     times = [f"{entry[key]:.0f}" if key in entry else "" for key in ("start_ms", "end_ms")]
-    return (str(entry["label"]), score, str(entry.get("index", "")), *times)
+    box = " ".join(f"{value:.3f}" for value in entry.get("box", ()))
+    return (str(entry["label"]), score, str(entry.get("index", "")), *times, box)
 
 
 def _values(answer: Any) -> tuple[tuple[str, str], ...]:
@@ -59,6 +63,8 @@ def _values(answer: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list) and len(str(value)) > _MAX_WIDTH:  # a picture, or the classes of its pixels
+        value = np.asarray(value)
     if not isinstance(value, np.ndarray):
         return str(value)
     dims = "x".join(map(str, value.shape)) or "scalar"
