@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from edgekit.about import read_about
+from edgekit.errors import ArtifactError
+from edgekit.processing import Processing
 from edgekit.registry import MODELS
-
-if TYPE_CHECKING:
-    from edgekit.processing import Processing
 
 __all__ = ["Card", "SourceFile", "content_sha256", "find_card"]
 
@@ -79,11 +79,32 @@ class Card:
 
 
 def find_card(path: Path) -> Card | None:
-    """The card of the model at `path`, a file or a SavedModel folder, by its content; None if it is not known."""
+    """The card of the model at `path`, a file or a SavedModel folder, by its content; None if it is not known.
+
+    A file that edgekit made says itself what it is, and so has a card whatever its weights are.
+    """
+    about = read_about(path)
+    if about is not None:
+        return _made_card(about, path)
     sha256 = content_sha256(path)
     if sha256 is None:
         return None
     return next((card for _, known in MODELS if (card := known.for_content(sha256)) is not None), None)
+
+
+def _made_card(about: Mapping[str, Any], path: Path) -> Card:
+    try:
+        return Card(
+            name=str(about["model"]),
+            title=str(about["title"]),
+            task=str(about["task"]),
+            package=f"edgekit-ml=={about['edgekit']}",
+            files=(),
+            license=str(about["license"]),
+            processing=Processing.from_json(about["processing"]),
+        )
+    except KeyError as error:
+        raise ArtifactError(f"what {path} says of itself lacks {error}", hint="make it again") from error
 
 
 def content_sha256(path: Path) -> str | None:

@@ -1,0 +1,49 @@
+"""What the keyword spotters share: how a second of sound comes in, and what they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgekit.processing import ANY_INPUT, Processing
+
+__all__ = ["COEFFICIENTS", "KEYWORDS", "TABLE", "keyword_processing"]
+
+KEYWORDS = ("silence", "unknown", "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+"""The twelve classes of Speech Commands that keyword spotters are compared on (Warden 2018, arXiv:1804.03209)."""
+
+COEFFICIENTS = 10
+"""Cepstral coefficients of a frame."""
+
+TABLE = "Zhang et al. 2017, arXiv:1711.07128, the table of the best networks by size; its operations are 2 x MACs"
+
+_RATE_HZ = 16000
+
+
+def keyword_processing(
+    *, hop_ms: float = 20.0, is_picture: bool = False, mean: Sequence[float] = (), std: Sequence[float] = ()
+) -> Processing:
+    """From a sound to the best five keywords for its first second.
+
+    Args:
+        hop_ms: From one frame of 40 ms to the next.
+        is_picture: Whether the net takes [frames, coefficients] as a picture of one channel.
+        mean: Of each coefficient, taken away; none leaves them as they are.
+        std: Of each coefficient, divided by.
+    """
+    further: tuple[dict[str, Any], ...] = ({"op": "normalize", "mean": [*mean], "std": [*std]},) if mean else ()
+    further += ({"op": "expand", "axis": -1}, {"op": "layout"}) if is_picture else ()
+    steps: tuple[dict[str, Any], ...] = (
+        {"op": "decode_wav", "rate_hz": _RATE_HZ},
+        {"op": "mono"},
+        {"op": "resample", "rate_hz": _RATE_HZ},
+        {"op": "pad_or_cut", "length": _RATE_HZ},
+        {"op": "mfcc", "rate_hz": _RATE_HZ, "coefficients": COEFFICIENTS, "hop_ms": hop_ms},
+        *further,
+    )
+    answer: tuple[dict[str, Any], ...] = (
+        {"op": "select", "name": "logits"},
+        {"op": "softmax"},
+        {"op": "top_k", "k": 5},
+    )
+    return Processing({ANY_INPUT: steps}, answer, KEYWORDS)
