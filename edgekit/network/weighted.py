@@ -126,9 +126,9 @@ class WeightedLayers(Record):
         shape = (*ids.shape, width)
         return self.add("embedding", [ids], shape, name=name, params=params, dtype="float32")
 
-    def add_positions(self, x: Tensor, name: str, count: int) -> Tensor:
+    def add_positions(self, x: Tensor, name: str, count: int, *, start: str = "normal:0.02") -> Tensor:
         """`x` [batch, steps, width] plus a learnt row for each of its steps, at most `count`."""
-        params = {"weight": Param(f"{name}.weight", (count, x.channels), "normal:0.02")}
+        params = {"weight": Param(f"{name}.weight", (count, x.channels), start)}
         return self.add("add_positions", [x], x.shape, name=name, params=params)
 
     def lstm(self, x: Tensor, name: str, units: int, *, sequences: bool = True, bidirectional: bool = False) -> Tensor:
