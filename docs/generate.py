@@ -13,7 +13,7 @@ os.environ.update(COLUMNS="100", NO_COLOR="1")
 
 import edgekit
 from edgekit import errors
-from edgekit.cli.group import COMMANDS, GROUP
+from edgekit.cli.group import GROUP, command_paths
 from edgekit.processing import PRESETS, STEPS
 from edgekit.recipe import ALIASES, NAMED
 from edgekit.registry import CONVERTERS, MODELS, RUNTIMES
@@ -103,8 +103,8 @@ def command_page() -> str:
     from click.testing import CliRunner
 
     text = "# Command line\n"
-    for name in ["", *COMMANDS]:
-        shown = CliRunner().invoke(GROUP, [*([name] if name else []), "--help"], prog_name="edgekit").output
+    for name in command_paths():
+        shown = CliRunner().invoke(GROUP, [*name.split(), "--help"], prog_name="edgekit").output
         text += f"\n## edgekit {name}".rstrip() + f"\n```text\n{shown.rstrip()}\n```\n"
     codes = re.findall(r"(\w+) +(\d)  (.+)", errors.__doc__ or "")
     text += "\n## Exit codes\n0 done, 2 wrong usage, 70 a bug of edgekit, 130 interrupted, and by error:\n\n"

@@ -16,6 +16,7 @@ from edgekit.datasets.description import DESCRIPTION
 from edgekit.errors import EdgekitError, InputError, UnsupportedError
 from edgekit.loading import is_bundle, load
 from edgekit.metrics import Metric, Truth
+from edgekit.named_files import file_of
 from edgekit.processing import Processing
 from edgekit.recipe import ALIASES
 from edgekit.registry import DATASETS, METRICS, RUNTIMES
@@ -169,8 +170,9 @@ def evaluate(
     examined = _open_data(data, split, num_samples, seed, metric)
     if not isinstance(model, str | Path):
         return _evaluate(model, examined, str(getattr(model, "name", type(model).__name__)), progress)
-    with load(model, runtime=runtime, variant=variant, threads=threads) as session:
-        return _evaluate_file(session, Path(model), examined, progress)
+    file = file_of(model)
+    with load(file, runtime=runtime, variant=variant, threads=threads) as session:
+        return _evaluate_file(session, file, examined, progress)
 
 
 def evaluate_variants(
@@ -189,7 +191,7 @@ def evaluate_variants(
     """`evaluate` for every variant of a bundle that this device can run, on the same samples.
 
     Args:
-        path: A bundle; a model file has one variant.
+        path: A bundle; a model file, or a model by name, has one variant.
         precision: Only variants of it, such as ``"int8"``.
         runtime: Only what this runtime opens.
 
@@ -199,15 +201,16 @@ def evaluate_variants(
     found: list[Evaluation] = []
     absent: list[Absent] = []
     errors: list[EdgekitError] = []
-    for variant in _variants(Path(path), precision):
+    file = file_of(path)
+    for variant in _variants(file, precision):
         try:
-            session = load(path, runtime=runtime, variant=variant, threads=threads)
+            session = load(file, runtime=runtime, variant=variant, threads=threads)
         except EdgekitError as error:
             errors.append(error)
-            absent.append(Absent(variant or Path(path).name, error.message, error.hint))
+            absent.append(Absent(variant or file.name, error.message, error.hint))
             continue
         with session:
-            found.append(_evaluate_file(session, Path(path), examined, progress))
+            found.append(_evaluate_file(session, file, examined, progress))
     if not found:
         raise errors[0]
     return Evaluations(tuple(found), tuple(absent))

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgekit.bundle import Bundle
 from edgekit.loading import is_bundle, load
+from edgekit.named_files import file_of
 from edgekit.spec import Signature
 
 __all__ = ["Inspection", "inspect"]
@@ -43,7 +44,7 @@ def inspect(path: str | Path) -> Inspection:
         ArtifactError: It is missing or damaged.
         UnavailableError: A model file, and no engine that opens it is installed.
     """
-    path = Path(path)
+    path = file_of(path)
     if not is_bundle(path):
         with load(path) as session:
             return Inspection(str(path), f"{session.runtime} model file", path.stem, session.signature)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit.about import read_about
 from edgekit.bundle import Artifact, Bundle
 from edgekit.bundle.unpacking import cache_folder
 from edgekit.errors import ArtifactError, UnavailableError, UnsupportedError
+from edgekit.named_files import file_of
 from edgekit.opening import detect_format, open_session, own_runtimes
 from edgekit.parity import match_inputs, match_outputs
 from edgekit.processing import Processing
@@ -40,7 +42,7 @@ def load(
     first time on a device or engine version it must reproduce the bundle's golden answers.
 
     Args:
-        path: ``NAME.edge``, ``NAME.edge.zip`` or a model file; told apart by content.
+        path: ``NAME.edge``, ``NAME.edge.zip`` or a model file, told apart by content; or the name of a model.
         runtime: Insist on a runtime, such as ``"onnx"``.
         variant: Insist on a variant of the bundle, such as ``"tflite-w8a8"``.
         threads: Threads for one call; by default what the bundle says, else what the engine does.
@@ -53,7 +55,7 @@ def load(
         UnavailableError: No installed engine opens it; the hint names what to install.
         UnsupportedError: The runtime or variant insisted on is none, or an operation is not supported.
     """
-    path = Path(path)
+    path = file_of(path)
     if is_bundle(path):
         arguments = (runtime, variant, threads, precision, check_finite)
         bundle = Bundle.open(path)
@@ -67,9 +69,14 @@ def load(
     if variant is not None:
         raise UnsupportedError(f"{path} is a model file, not a bundle: it has no variants")
     options = EngineOptions(threads=threads, precision=precision)
-    return open_session(path, detect_format(path), runtime, options, check_finite=check_finite, integer_io=integer_io)[
-        1
-    ]
+    settings = {"check_finite": check_finite, "integer_io": integer_io, "processing": _own_processing(path)}
+    return open_session(path, detect_format(path), runtime, options, **settings)[1]
+
+
+def _own_processing(path: Path) -> Processing | None:
+    """How a model file that edgekit made says its inputs are prepared; None for any other file."""
+    about = read_about(path)
+    return Processing.from_json(about.get("processing", {})) if about else None
 
 
 def _load_bundle(

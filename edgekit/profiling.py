@@ -25,6 +25,7 @@ from edgekit.measuring.records import (
 )
 from edgekit.measuring.rounds import Runner, run_cold_starts, run_rounds
 from edgekit.measuring.statistics import compare_rounds
+from edgekit.named_files import file_of
 from edgekit.registry import Probe
 
 __all__ = ["Measurement", "Profile", "profile"]
@@ -56,7 +57,7 @@ def profile(
     after a warm-up they are timed in turns. A candidate that fails is a row that says why.
 
     Args:
-        path: ``NAME.edge``, ``NAME.edge.zip``, or a model file.
+        path: ``NAME.edge``, ``NAME.edge.zip``, a model file, or the name of a model.
         runtime: Names; None for every engine that is here but the oracle; ``"all"`` for every one there is.
         threads: Counts to try; None for what the bundle says, else what the engine does by itself.
         inputs: Feeds to run; by default the bundle's golden ones and random ones.
@@ -77,7 +78,7 @@ def profile(
     """
     if rounds < 1 or min_samples < 1 or cold_starts < 0:
         raise InputError("rounds and min_samples must be at least 1, cold_starts at least 0")
-    subject = read_subject(Path(path))
+    subject = read_subject(file_of(path))
     here, absent = find_candidates(subject, runtime, threads)
     if not here:
         reasons = "; ".join(dict.fromkeys(probe.reason for _, probe in absent))

@@ -8,8 +8,8 @@ index of its first axis; an .npz has an array for each input by name, and may ha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +63,17 @@ class Samples:
     path: Path
     sha256: str
     skipped: tuple[tuple[str, str], ...] = ()
-    _source: _Folder | _Listing | _Rows = field(repr=False, kw_only=True)
+    _source: _Folder | _Listing | _Rows | _Part = field(repr=False, kw_only=True)
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self._source)
+
+    def where(self, takes: Callable[[int], bool]) -> Samples:
+        """Those whose place, from 0, `takes` accepts; the hash stays that of all."""
+        return replace(self, _source=_Part(self, tuple(filter(takes, range(len(self))))))
 
 
 def read_samples(path: Path, *, limit: int | None = None, seed: int = 0, labels: Sequence[str] = ()) -> Samples:
@@ -145,6 +149,21 @@ def check_feeds(all_feeds: Iterable[Mapping[str, np.ndarray]], signature: Signat
                 hint="is this the data, and the processing, the model was trained with?",
             )
     return count
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of others."""
+
+    whole: Samples
+    places: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[Sample]:
+        wanted = set(self.places)
+        return (sample for place, sample in enumerate(self.whole) if place in wanted)
 
 
 @dataclass(frozen=True)

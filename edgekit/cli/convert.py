@@ -16,10 +16,12 @@ __all__ = ["COMMAND"]
     "convert",
     cls=Command,
     example="edgekit convert emotion_model.hdf5 -o emotion.edge --precision fp32,int8 --calibration-data faces",
-    help="Turn SOURCE (.keras, .h5, SavedModel folder, .onnx) into a bundle for a device, each file verified.",
+    help="Turn SOURCE (.keras, .h5, SavedModel folder, .onnx, or a name of `edgekit list models`) into a bundle for a "
+    "device, each file verified.",
 )
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", type=click.Path(), metavar="NAME.edge", help="The bundle; by default SOURCE's name.")
+@click.option("--weights", metavar="FILE|HUB", help="For a model by name: others than those that ship.")
 @click.option("--target", default="host", show_default=True, metavar="NAME", help="Device: `edgekit list targets`.")
 @click.option(
     "--precision", default="fp32", show_default=True, metavar="A,B", callback=options.names, help="fp32, fp16, int8."
@@ -41,9 +43,10 @@ def COMMAND(source: str, output: str | None, as_json: bool, **settings: object) 
     from edgekit.cli.progress import steps
     from edgekit.conversion import convert
     from edgekit.errors import GateFailed
+    from edgekit.family import is_model_name
     from edgekit.report.conversion_view import view
 
-    place = output or f"{Path(source).stem}.edge"
+    place = output or f"{source.replace(':', '-') if is_model_name(source) else Path(source).stem}.edge"
     with steps() as say:
         report = convert(source, place, progress=say, **settings)  # type: ignore[arg-type]
     for line in report.notes:

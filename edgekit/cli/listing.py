@@ -16,7 +16,7 @@ __all__ = ["COMMAND"]
     "list",
     cls=Command,
     example="edgekit list targets",
-    help="List the targets, runtimes, recipes or model cards there are, those of installed packages too.",
+    help="List the targets, runtimes, recipes or models there are, those of installed packages too.",
 )
 @click.argument("what", type=click.Choice(["targets", "runtimes", "recipes", "models"]))
 @options.as_json
@@ -62,10 +62,6 @@ def _recipes() -> list[dict[str, Any]]:
 
 
 def _models() -> list[dict[str, Any]]:
-    from edgekit.registry import MODELS
+    from edgekit.catalog import list_models
 
-    names = ("name", "title", "task", "package", "license", "labels", "metrics", "notes")
-    return [
-        {**{name: getattr(card, name) for name in names}, "files": [file.path for file in card.files]}
-        for _, card in MODELS
-    ]
+    return list_models()

@@ -11,17 +11,17 @@ from edgekit import __version__
 from edgekit.bundle import BundleWriter
 from edgekit.card import find_card
 from edgekit.conversion.acceptance import make_reference
+from edgekit.conversion.accuracy import Judge
 from edgekit.conversion.calibration import CalibrationData
+from edgekit.conversion.given import Given, OwnData, find_given
 from edgekit.conversion.job import ConversionReport, Job, VariantReport
-from edgekit.converter import Reader, SourceModel
-from edgekit.errors import (
-    ArtifactError,
-    InputError,
-)
+from edgekit.converter import SourceModel
+from edgekit.errors import InputError
 from edgekit.plan import PlannedVariant, make_plan
 from edgekit.processing import Processing
 from edgekit.recipe import Recipe
 from edgekit.registry import CONVERTERS
+from edgekit.samples import Samples, read_samples
 from edgekit.target import Target
 
 __all__ = ["ConversionReport", "VariantReport", "convert"]
@@ -31,6 +31,7 @@ def convert(
     source: str | Path,
     output: str | Path,
     *,
+    weights: str | Path | None = None,
     target: str | Target = "host",
     precision: str | Sequence[str] = ("fp32",),
     format: str | Sequence[str] | None = None,
@@ -46,8 +47,10 @@ def convert(
     """Turns a trained model into a bundle of files for a device, each verified against the source.
 
     Args:
-        source: A .keras or .h5 file, a SavedModel folder or an .onnx file; told apart by content.
+        source: A .keras or .h5 file, a SavedModel folder or an .onnx file, told apart by content; or a string that
+            names a model, such as ``"resnet:tiny"``, whose data for calibrating and judging come with it.
         output: ``NAME.edge`` (a folder) or ``NAME.edge.zip``.
+        weights: For a model by name: a file or a hub; by default those that ship.
         target: A named target or the path of one's own.
         precision: Names of `edgekit.recipe.NAMED`, or ``"int8"``.
         format: Of those the target takes; all of them by default.
@@ -66,28 +69,53 @@ def convert(
         InputError: Calibration data are missing or do not fit; the output exists.
         UnsupportedError: Nothing of what was asked for is possible; every reason is listed.
     """
-    source, say = Path(source), progress or (lambda line: None)
+    say = progress or (lambda line: None)
     chosen = target if isinstance(target, Target) else Target.named(target)
-    reader = _reader_of(source)
-    plan = make_plan(
-        source.name, reader, chosen, _recipes(precision, recipe), _names(format), [c for _, c in CONVERTERS]
+    recipes, formats, converters = _recipes(precision, recipe), _names(format), [c for _, c in CONVERTERS]
+    given = find_given(
+        source, weights, seed, lambda name, reader: make_plan(name, reader, chosen, recipes, formats, converters)
     )
     if dry_run:
-        return ConversionReport(plan, None, tuple(_planned(variant) for variant in plan.variants))
-    if plan.needs_calibration and calibration_data is None:
-        raise InputError("int8 needs calibration data", hint="--calibration-data FOLDER with 100 or so typical inputs")
+        return ConversionReport(given.plan, None, tuple(map(_planned, given.plan.variants)), given.notes)
     with BundleWriter(Path(output), force=force) as writer:
-        say(f"reading {source.name} ({reader.name})")
-        opened = reader.read(source, writer.stage / "source")
+        samples, own = _samples(given, calibration_data, num_samples)
+        say(f"reading {given.plan.source} ({given.reader.name})")
+        path = given.place(writer.stage)
+        opened = given.reader.read(path, writer.stage / "source")
         try:
-            data = CalibrationData.gather(
-                opened.signature, find_card(source), processing, calibration_data, num_samples
-            )
+            data = _data(given, opened, path, processing, samples, own, is_own=calibration_data is None)
             say("asking the source for its own answers")
-            job = Job(plan, opened, data, make_reference(opened, data.held_out, data.description, seed), writer, say)
-            return job.run(_provenance(source, opened, data, seed))
+            reference = make_reference(opened, data.held_out, data.description, seed)
+            job = Job(given.stem, given.plan, opened, data, reference, writer, say, _judge(given, own, data, opened))
+            return job.run(_provenance(given, path, opened, data, seed))
         finally:
             opened.close()
+
+
+def _samples(given: Given, path: str | Path | None, limit: int | None) -> tuple[Samples | None, OwnData]:
+    """What is calibrated on: the user's samples, else those of the family's data; and these data themselves."""
+    needs = given.plan.needs_calibration and path is None
+    own = OwnData.of(given, is_needed=needs)
+    samples = read_samples(Path(path), limit=limit) if path is not None else own.calibration(limit)
+    if needs and samples is None:
+        raise InputError("int8 needs calibration data", hint="--calibration-data FOLDER with 100 or so typical inputs")
+    return samples, own
+
+
+def _data(
+    given: Given,
+    opened: SourceModel,
+    path: Path,
+    processing: Processing | str | None,
+    samples: Samples | None,
+    own: OwnData,
+    *,
+    is_own: bool,
+) -> CalibrationData:
+    make_feeds = given.model.family.feeds if is_own and given.model is not None else None
+    data = CalibrationData.gather(opened.signature, find_card(path), processing, samples, make_feeds)
+    data.notes += [*given.notes, *([own.note] if own.note else [])]
+    return data
 
 
 def _names(value: str | Sequence[str] | None) -> list[str]:
@@ -102,20 +130,6 @@ def _recipes(precision: str | Sequence[str], recipe: Recipe | str | Path | None)
     return list({r.name: r for r in map(Recipe.named, _names(precision))}.values())
 
 
-def _reader_of(source: Path) -> Reader:
-    if not source.exists():
-        raise ArtifactError(f"{source} does not exist")
-    if source.is_file() and source.stat().st_size == 0:
-        raise ArtifactError(f"{source} is empty")
-    for _, converter in CONVERTERS:
-        if converter.reads and converter.accepts(source):
-            converter.probe().require(f"the {converter.name} converter")
-            return converter
-    raise ArtifactError(
-        f"{source} is no model that edgekit reads", hint="it reads .keras, .h5, SavedModel folders and .onnx"
-    )
-
-
 def _planned(variant: PlannedVariant) -> VariantReport:
     return VariantReport(
         name=variant.name,
@@ -127,11 +141,18 @@ def _planned(variant: PlannedVariant) -> VariantReport:
     )
 
 
-def _provenance(source: Path, opened: SourceModel, data: CalibrationData, seed: int) -> dict[str, Any]:
+def _judge(given: Given, own: OwnData, data: CalibrationData, opened: SourceModel) -> Judge | None:
+    if given.model is None or own.dataset is None:
+        return None
+    return Judge(given.model, own.dataset, data.processing, opened)
+
+
+def _provenance(given: Given, path: Path, opened: SourceModel, data: CalibrationData, seed: int) -> dict[str, Any]:
     samples = data.samples
     return {
-        "source": {"name": source.name, "kind": opened.kind, "sha256": _hash(source)},
+        "source": {"name": given.plan.source, "kind": opened.kind, "sha256": _hash(path)},
         "card": data.card.name if data.card else None,
+        "weights": given.model.weights.about if given.model else None,
         "tools": {"edgekit": __version__, **opened.versions},
         "calibration": {"sha256": samples.sha256, "samples": len(samples)} if samples is not None else None,
         "seed": seed,

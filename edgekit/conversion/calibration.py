@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from edgekit.card import Card
 from edgekit.converter import Feeds
 from edgekit.processing import Processing
-from edgekit.samples import Samples, check_feeds, feeds_of, read_samples
+from edgekit.samples import Samples, check_feeds, feeds_of
 from edgekit.spec import Signature
 
 __all__ = ["CalibrationData"]
@@ -32,6 +31,7 @@ class CalibrationData:
         held_out: Every fifth sample as feeds, up to 64, kept away from calibration; all samples when they are few.
         description: What `held_out` is, in words.
         notes: What the user should know.
+        make_feeds: A family's own way from samples to feeds, where processing alone does not do it.
     """
 
     signature: Signature
@@ -41,6 +41,7 @@ class CalibrationData:
     held_out: list[Feeds] = field(default_factory=list)
     description: str = ""
     notes: list[str] = field(default_factory=list)
+    make_feeds: Callable[[Samples, Signature], Iterator[Feeds]] | None = None
 
     @classmethod
     def gather(
@@ -48,15 +49,14 @@ class CalibrationData:
         signature: Signature,
         card: Card | None,
         processing: Processing | str | None,
-        path: str | Path | None,
-        num_samples: int | None,
+        samples: Samples | None,
+        make_feeds: Callable[[Samples, Signature], Iterator[Feeds]] | None = None,
     ) -> CalibrationData:
-        """Finds the processing (what was asked for, else the card's, else none) and opens the samples at `path`."""
+        """Finds the processing: what was asked for, else the card's, else none. `make_feeds` does without one."""
         if isinstance(processing, str):
             processing = Processing.named(processing, signature)
-        samples = read_samples(Path(path), limit=num_samples) if path is not None else None
         chosen = processing or (card.processing if card else Processing.identity())
-        data = cls(signature, chosen, card, samples)
+        data = cls(signature, chosen, card, samples, make_feeds=make_feeds)
         if card and processing is None:
             data.notes.append(f"known model, {card.title}: its card says how inputs are prepared and what outputs mean")
         if samples is not None:
@@ -85,7 +85,9 @@ class CalibrationData:
             self.notes.append(f"only {count} calibration samples: ranges may be too narrow; 100 or more are better")
 
     def _feeds(self) -> Iterator[Feeds]:
-        if self.samples is not None:
+        if self.samples is not None and self.make_feeds is not None:
+            yield from self.make_feeds(self.samples, self.signature)
+        elif self.samples is not None:
             yield from feeds_of(self.samples, self.processing, self.signature)
 
     def calibration(self) -> Iterator[Feeds]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit.bundle import Artifact, Bundle, BundleWriter, Golden
 from edgekit.conversion.acceptance import Accepted, Reference, accept
+from edgekit.conversion.accuracy import Accuracy, Judge
 from edgekit.conversion.calibration import CalibrationData
 from edgekit.conversion.gate import SpeedComparison, compare_speed
 from edgekit.converter import RoadRequest, SourceModel, Written
@@ -34,6 +34,7 @@ class VariantReport:
         parity: Against the source, see `edgekit.parity.Parity`.
         int8_macs_share: Share of multiply-accumulates that the engine really prepared in 8-bit integers.
         speed: How an int8 file was timed against fp32 of its engine; None where it was not.
+        accuracy: Of a model by name: its metric beside the source's, see `edgekit.conversion.accuracy.Accuracy`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class VariantReport:
     parity: dict[str, Any] | None = None
     int8_macs_share: float | None = None
     speed: SpeedComparison | None = None
+    accuracy: Accuracy | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class _Attempt:
     accepted: Accepted | None
     failures: list[str]
     speed: SpeedComparison | None = None
+    accuracy: Accuracy | None = None
     gate: str = ""
 
 
@@ -88,12 +91,14 @@ class _Attempt:
 class Job:
     """What `convert` has gathered, and the run over it."""
 
+    name: str
     plan: Plan
     source: SourceModel
     data: CalibrationData
     reference: Reference
     writer: BundleWriter
     say: Callable[[str], None]
+    judge: Judge | None = None
 
     @cached_property
     def graph(self) -> Any:
@@ -115,6 +120,8 @@ class Job:
         wanted = (*self.plan.yardsticks, *self.plan.variants)
         made = {v.name: self._make(v) for v in sorted(wanted, key=lambda v: v.precision != "fp32")}
         for variant in self.plan.variants:
+            if self.judge is not None and made[variant.name].accepted is not None:
+                self._judge(self.judge, variant, made[variant.name])
             if variant.precision != "fp32" and made[variant.name].accepted is not None:
                 self._gate(variant, made)
         reports, artifacts = [], []
@@ -126,7 +133,7 @@ class Job:
         if not artifacts:
             raise UnsupportedError("no file could be made", offenders=[f"{r.name}: {r.reason}" for r in reports])
         bundle = self.writer.commit(
-            name=Path(self.plan.source).stem,
+            name=self.name,
             signature=self.source.signature,
             processing=self.data.processing.to_json(),
             target=self.plan.target.name,
@@ -149,6 +156,21 @@ class Job:
                 continue
             return _Attempt(road.name, written, accepted, failures)
         return _Attempt("", None, None, failures)
+
+    def _judge(self, judge: Judge, variant: PlannedVariant, attempt: _Attempt) -> None:
+        """Measures what the file is worth at its task, and refuses an int8 file that lost too much of it."""
+        assert attempt.written is not None
+        assert attempt.accepted is not None
+        self.say(f"{variant.name}: judging it by {len(judge.samples)} test samples")
+        try:
+            attempt.accuracy = judge.judge(attempt.written.files[0], attempt.accepted)
+        except _REFUSALS as error:
+            attempt.failures.append(f"cannot be judged: {error}")
+            attempt.accepted = None
+            return
+        if variant.precision == "w8a8" and (complaint := attempt.accuracy.complaint):
+            attempt.failures.append(complaint)
+            attempt.accepted = None
 
     def _gate(self, variant: PlannedVariant, made: dict[str, _Attempt]) -> None:
         """Refuses a file of fewer bits that gains nothing over fp32 of its format, or loses."""
@@ -227,6 +249,7 @@ class Job:
                 "tools": dict(written.versions),
                 "tolerance": accepted.tolerance(self.reference.answers, golden),
                 **({"gate": attempt.gate} if attempt.gate else {}),
+                **({"accuracy": attempt.accuracy.to_json()} if attempt.accuracy else {}),
             },
         )
 
@@ -255,6 +278,7 @@ def _report(variant: PlannedVariant, attempt: _Attempt, artifact: Artifact | Non
         parity=artifact.facts["parity"] if artifact else None,
         int8_macs_share=artifact.facts["int8_macs_share"] if artifact else None,
         speed=attempt.speed,
+        accuracy=attempt.accuracy,
     )
 
 

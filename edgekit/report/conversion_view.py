@@ -17,6 +17,7 @@ __all__ = ["parity_words", "view"]
 
 def view(report: ConversionReport, place: str) -> Document:
     """What was written or refused, that it is at `place` as the user typed it, and what to type next."""
+    judged = next((v.accuracy for v in report.variants if v.accuracy), None)
     rows = [
         (
             v.format,
@@ -26,6 +27,7 @@ def view(report: ConversionReport, place: str) -> Document:
             parity_words(v.parity),
             percent(v.int8_macs_share),
             f"{v.speed.ratio:.2f}x" if v.speed else dash,
+            *([f"{v.accuracy.value:.4f}" if v.accuracy else dash] if judged else ()),
             v.road or dash,
         )
         for v in report.variants
@@ -38,6 +40,7 @@ def view(report: ConversionReport, place: str) -> Document:
         "parity with the source",
         "int8 share>",
         "time / fp32>",
+        *([f"{judged.metric} (source {judged.source_value:.4f})>"] if judged else ()),
         "road",
     ]
     blocks: list[Block] = [table(headings, rows)]

@@ -14,15 +14,42 @@ _COLUMNS = {
     "targets": ("name", "title", "formats", "precisions", "threads"),
     "runtimes": ("name", "formats", "available", "version", "reason"),
     "recipes": ("name", "precision", "description"),
-    "models": ("name", "title", "task", "package", "license"),
 }
+_PUBLISHED = ("name", "title", "task", "package", "license")
 
 
 def view(what: str, items: Sequence[Mapping[str, Any]]) -> Document:
     """A row an item, of the fields people choose by."""
+    if what == "models":
+        return _models(items)
     names = _COLUMNS[what]
     rows = [[_words(item.get(name)) for name in names] for item in items]
     return Document(what, (table(names, rows),))
+
+
+def _models(items: Sequence[Mapping[str, Any]]) -> Document:
+    """Families with what their tiny weights reach; then files that packages publish."""
+    families = [item for item in items if item["kind"] == "family"]
+    rows = [
+        [
+            item["name"],
+            item["task"],
+            _words(item["frameworks"]),
+            _words(item["sizes"]),
+            f"{item['metric']} {item['score']:.4g} on {item['data']}" if item["weights"] else dash,
+            item["license"],
+        ]
+        for item in families
+    ]
+    headings = ("family", "task", "frameworks", "sizes", "tiny weights", "license")
+    published = [[_words(item.get(name)) for name in _PUBLISHED] for item in items if item["kind"] != "family"]
+    return Document(
+        "models",
+        (
+            table(headings, rows, "Families: `edgekit models make NAME --size SIZE -o FILE`"),
+            table(_PUBLISHED, published, "Published files, known by their content"),
+        ),
+    )
 
 
 def _words(value: Any) -> str:

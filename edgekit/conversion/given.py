@@ -1,0 +1,173 @@
+"""What `convert` was given: a file, or the name of a model that is made into one first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from edgekit.converter import Reader
+from edgekit.datasets import Dataset, open_dataset
+from edgekit.errors import ArtifactError, InputError, UnavailableError, UnsupportedError
+from edgekit.family import Family, find_size, is_model_name
+from edgekit.making import Model, find_model, write_model
+from edgekit.plan import Plan
+from edgekit.registry import CONVERTERS
+from edgekit.samples import Samples
+
+__all__ = ["Given", "GivenFile", "GivenName", "find_given"]
+
+Planner = Callable[[str, Reader], Plan]
+"""From what the source is called and the converter that reads it to a plan. Raises UnsupportedError."""
+
+_FORMS = (("onnx", ".onnx", "onnx"), ("keras", ".keras", "keras"))
+"""Framework of a family, suffix, and the converter that reads it; of two that lead equally far the first is taken."""
+
+MAX_CALIBRATION = 200
+"""Samples of a family's own data that are calibrated on unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class GivenFile:
+    """A file or folder as the user named it."""
+
+    path: Path
+    reader: Reader
+    plan: Plan
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        return self.path.stem
+
+    @property
+    def model(self) -> Model | None:
+        return None
+
+    def place(self, stage: Path) -> Path:
+        return self.path
+
+
+@dataclass
+class GivenName:
+    """A model by name, made in the form from which most of what is asked for can be reached.
+
+    Attributes:
+        notes: Why it is made in that form.
+    """
+
+    family: Family
+    size: str
+    weights: str | Path | None
+    seed: int
+    suffix: str
+    reader: Reader
+    plan: Plan
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def stem(self) -> str:
+        return f"{self.family.name}-{self.size}".replace(".", "_")
+
+    @cached_property
+    def model(self) -> Model:
+        """With its weights, which are read or fetched when this is first asked for."""
+        return find_model(self.family, self.size, weights=self.weights, seed=self.seed)
+
+    def place(self, stage: Path) -> Path:
+        """Makes the file below `stage`."""
+        path = stage / f"{self.stem}{self.suffix}"
+        self.notes = (*self.notes, *write_model(self.model, path).notes)
+        return path
+
+
+Given = GivenFile | GivenName
+
+
+def find_given(source: str | Path, weights: str | Path | None, seed: int, planner: Planner) -> Given:
+    """What `source` is: a name of a model where it says one and there is no such file, else a file.
+
+    Raises:
+        ArtifactError: It is neither, or a file that no converter reads.
+        UnsupportedError: Nothing of what is wanted has a road from it, or there is no such size.
+    """
+    if isinstance(source, str) and is_model_name(source):
+        family, size = find_size(source)
+        return _named(family, size, weights, seed, planner)
+    path = Path(source)
+    if weights is not None:
+        raise InputError(
+            f"{path} is no model by name, so it takes no other weights", hint="`edgekit list models` shows the names"
+        )
+    reader = _reader_of(path)
+    return GivenFile(path, reader, planner(path.name, reader))
+
+
+def _named(family: Family, size: str, weights: str | Path | None, seed: int, planner: Planner) -> GivenName:
+    """Of the forms the family has and this machine can read, the one from which the most variants have a road."""
+    name, found, failures = f"{family.name}:{size}", [], []
+    for framework, suffix, converter in _FORMS:
+        if framework not in family.frameworks:
+            continue
+        reader: Reader = CONVERTERS.get(converter)
+        try:
+            reader.probe().require(f"the {reader.name} converter")
+            plan = planner(name, reader)
+        except (UnavailableError, UnsupportedError) as error:
+            failures.append(error)
+            continue
+        found.append((sum(bool(variant.roads) for variant in plan.variants), suffix, reader, plan))
+    if not found:
+        raise failures[0]
+    roads, suffix, reader, plan = max(found, key=lambda one: one[0])
+    reached = f"{roads} of {len(plan.variants)} files asked for can be reached from it"
+    notes = (f"{name} is made as {suffix}: {reached}",)
+    return GivenName(family, size, weights, seed, suffix, reader, plan, notes)
+
+
+def _reader_of(source: Path) -> Reader:
+    if not source.exists():
+        raise ArtifactError(f"{source} does not exist")
+    if source.is_file() and source.stat().st_size == 0:
+        raise ArtifactError(f"{source} is empty")
+    for _, converter in CONVERTERS:
+        if converter.reads and converter.accepts(source):
+            converter.probe().require(f"the {converter.name} converter")
+            return converter
+    raise ArtifactError(
+        f"{source} is no model that edgekit reads",
+        hint="it reads .keras, .h5, SavedModel folders and .onnx, and names of `edgekit list models`",
+    )
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """The data set of the model's family.
+
+    Attributes:
+        note: Why there is none, where there could be.
+    """
+
+    dataset: Dataset | None = None
+    note: str = ""
+
+    @classmethod
+    def of(cls, given: Given, *, is_needed: bool) -> OwnData:
+        """The data set, where the model is for it. Raises UnavailableError where it is needed and cannot be had."""
+        model = given.model
+        if model is None:
+            return cls()
+        if not model.knows_its_data:
+            return cls(note=f"{model.name} is not for its family's data set, {model.family.data}: it was not judged")
+        try:
+            return cls(open_dataset(model.family.data))
+        except UnavailableError as error:
+            if is_needed:
+                raise
+            return cls(note=f"not judged by {model.family.data}: {error.message}")
+
+    def calibration(self, limit: int | None) -> Samples | None:
+        if self.dataset is None:
+            return None
+        return self.dataset.samples("calibration", limit=limit or MAX_CALIBRATION)

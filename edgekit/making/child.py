@@ -1,0 +1,99 @@
+"""What runs in the child that makes files of a framework: every function is called by name through a worker."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.about import ABOUT_FILE
+from edgekit.errors import ArtifactError
+from edgekit.network import Network
+from edgekit.spec import Dim
+
+__all__ = ["save_exported", "save_keras", "save_saved_model", "save_torchscript"]
+
+
+def _given(folder: str) -> tuple[Network, dict[str, np.ndarray]]:
+    """What the parent left for this process."""
+    network = pickle.loads(Path(folder, "network.pickle").read_bytes())
+    if not isinstance(network, Network):
+        raise ArtifactError(f"{folder} holds no network")
+    with np.load(Path(folder, "weights.npz")) as arrays:
+        return network, {name: arrays[name] for name in arrays.files}
+
+
+def _keras_model(given: str) -> Any:
+    from edgekit.network.keras_form import to_keras
+
+    return to_keras(*_given(given))
+
+
+def save_keras(given: str, about: str, path: str) -> None:
+    """A .keras or .h5 file; a .keras file is a zip, in which what is known of the model gets a member of its own."""
+    model = _keras_model(given)
+    with warnings.catch_warnings():
+        # Keras advises against HDF5 in a warning; whoever asked for .h5 has a reason.
+        warnings.filterwarnings("ignore", message=".*HDF5.*")
+        model.save(path)
+    if path.endswith(".keras"):
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(ABOUT_FILE, about)
+
+
+def save_saved_model(given: str, about: str, path: str) -> None:
+    """A SavedModel folder for serving, its batch open."""
+    _keras_model(given).export(path, format="tf_saved_model", verbose=False)
+    extra = Path(path, "assets.extra")
+    extra.mkdir(exist_ok=True)
+    (extra / ABOUT_FILE).write_text(about, encoding="utf-8")
+
+
+def _torch_model(given: str) -> tuple[Network, Any, tuple[Any, ...]]:
+    """The network, its module, and example inputs."""
+    import torch
+
+    from edgekit.network.torch_form import to_torch
+
+    network, weights = _given(given)
+    examples = []
+    for spec in network.signature().inputs:
+        shape = [dim if isinstance(dim, int) else _example_size(dim) for dim in spec.shape]
+        examples.append(torch.zeros(shape, dtype=getattr(torch, spec.dtype)))
+    return network, to_torch(network, weights), tuple(examples)
+
+
+def _example_size(dim: Dim) -> int:
+    # Never 1, which PyTorch would take for a size that can never change; and another for each name.
+    return 2 + sum(str(dim).encode()) % 5
+
+
+def save_exported(given: str, about: str, path: str) -> None:
+    """A ``torch.export`` program in which every symbolic size stays open."""
+    import torch
+
+    network, module, examples = _torch_model(given)
+    dims: dict[str, Any] = {}
+    shapes = []
+    for spec in network.signature().inputs:
+        names = {axis: dim for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
+        shapes.append({axis: dims.setdefault(dim, torch.export.Dim(dim, min=1)) for axis, dim in names.items()})
+    program = torch.export.export(module, examples, dynamic_shapes=tuple(shapes))
+    torch.export.save(program, path, extra_files={ABOUT_FILE: about})
+
+
+def save_torchscript(given: str, about: str, path: str) -> None:
+    """A TorchScript file, traced: the graph is of standard modules and has no branches to lose."""
+    import torch
+
+    _, module, examples = _torch_model(given)
+    with warnings.catch_warnings():
+        # PyTorch advises torch.export; whoever asked for .pt has a runtime that reads only this.
+        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
+        traced = torch.jit.trace(module, examples)
+        torch.jit.save(traced, path, _extra_files={ABOUT_FILE: json.dumps(json.loads(about))})
