@@ -5,10 +5,10 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.edgekit-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo assets test lint types docs bench check constraints clean
+.PHONY: help setup demo demo-photos assets test lint types docs bench check constraints clean
 
 help:  ## what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(STAMP)  ## a virtual environment with edgekit, all engines and the developer's tools
 
@@ -21,8 +21,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-demo: setup  ## converts a real trained model, checks it, profiles it, prints the table
+demo: setup  ## converts a trained model, checks it, judges it by its test data, profiles it
 	$(BIN)/python examples/demo.py
+
+demo-photos: setup  ## the same with EfficientNet-Lite0 on real photographs
+	$(BIN)/python examples/demo.py photos
 
 assets: setup  ## fetches the models and pictures of the tests beforehand
 	$(BIN)/python examples/assets.py

