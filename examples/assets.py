@@ -152,7 +152,7 @@ def face_image(path: Path) -> Path:
 
 
 def put_photos(folder: Path) -> Path:
-    """Puts EfficientNet-Lite0's weights, 20 labeled photos and 60 crops to calibrate on into `folder`. Gives `folder`."""
+    """Puts EfficientNet-Lite0's weights, 20 labeled photos and crops to calibrate on into `folder`. Gives `folder`."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)

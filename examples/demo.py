@@ -1,6 +1,6 @@
 """A trained model on its way to a device: what ``make demo`` and ``make demo-photos`` run, command by command.
 
-    python examples/demo.py            a small ResNet that reads handwritten digits, trained here, with MNIST's test digits
+    python examples/demo.py            a small ResNet that reads handwritten digits, trained here, on MNIST
     python examples/demo.py photos     EfficientNet-Lite0 with its published ImageNet weights, on 20 labeled photos
 
 It is converted for this machine in every format and precision, looked at, verified, judged by labeled data, asked about

@@ -19,7 +19,7 @@ from edgekit.staging import Stage, already_there, publish, real_path, require_re
 from edgekit.weights import write_weights
 from edgekit.worker import Worker
 
-__all__ = ["FORMS", "Form", "check_output", "form_of", "write_form"]
+__all__ = ["FORMS", "Form", "check_output", "form_of", "leave_for_child", "write_form"]
 
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONHASHSEED": "0"}
 
@@ -106,14 +106,19 @@ def _in_child(function: str, framework: str) -> Callable[..., None]:
     def write(network: Network, weights: Mapping[str, np.ndarray], about: Mapping[str, Any], path: Path) -> None:
         given = path.with_name("given")
         given.mkdir()
-        np.savez(given / "weights.npz", **{name: weights[name] for name in network.params})  # type: ignore[arg-type]
-        # Of our own making and read by our own child, within a folder nobody else writes to.
-        (given / "network.pickle").write_bytes(pickle.dumps(network))
+        leave_for_child(network, weights, given)
         with Worker(framework, env=_ENVIRONMENT) as worker:
             worker.call(f"edgekit.making.child:{function}", given=str(given), about=json.dumps(about), path=str(path))
         shutil.rmtree(given)
 
     return write
+
+
+def leave_for_child(network: Network, weights: Mapping[str, np.ndarray], folder: Path) -> None:
+    """Puts what a child is to write into `folder`."""
+    np.savez(folder / "weights.npz", **{name: weights[name] for name in network.params})  # type: ignore[arg-type]
+    # Of our own making and read by our own child, within a folder nobody else writes to.
+    (folder / "network.pickle").write_bytes(pickle.dumps(network))
 
 
 _SAVED_MODEL = Form("SavedModel folder", "keras", _in_child("save_saved_model", "Keras"), is_folder=True)
