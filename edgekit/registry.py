@@ -1,7 +1,8 @@
 """Which runtimes, converters, targets and model cards exist: a name and where to find it, imported on first use.
 
 Built-in entries are the tables below; a package adds its own through the entry-point groups of the same names
-(``edgekit.runtimes``, ``edgekit.converters``, ``edgekit.targets``, ``edgekit.models``). Being listed promises nothing:
+(``edgekit.runtimes``, ``edgekit.converters``, ``edgekit.targets``, ``edgekit.models``, ``edgekit.families``,
+``edgekit.datasets``, ``edgekit.metrics``). Being listed promises nothing:
 whether a runtime works here is answered by its `probe()`, which really tries it.
 """
 

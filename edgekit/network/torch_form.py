@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgekit.errors import ArtifactError, UnavailableError
+from edgekit.network._torch_attention import attention, cached_attention
 from edgekit.network.record import Layer, Record
 
 __all__ = ["to_torch", "torch_weights"]
@@ -36,6 +38,9 @@ def to_torch(network: Record, weights: Mapping[str, np.ndarray] | None = None) -
     outputs = [form.values[tensor.name] for tensor in network.outputs.values()]
     form.graph.output(outputs[0] if len(outputs) == 1 else tuple(outputs))
     module = torch.fx.GraphModule(form.root, form.graph, class_name=network.name)
+    for name, constant in form.constants.items():  # a graph module keeps what it copies; these are no weights
+        delattr(module, name)
+        module.register_buffer(name, constant, persistent=False)
     module.input_names = tuple(tensor.name for tensor in network.inputs)
     module.output_names = tuple(network.outputs)
     if weights is not None:
@@ -73,6 +78,7 @@ class _Form:
         self.root = torch.nn.Module()
         self.graph = torch.fx.Graph()
         self.values: dict[str, Any] = {}
+        self.constants: dict[str, Any] = {}
 
     def render(self, layer: Layer) -> None:
         given = _OPS[layer.op](self, layer, *(self.values[tensor.name] for tensor in layer.inputs))
@@ -101,9 +107,10 @@ class _Form:
         return self.graph.call_method(name, args)
 
     def constant(self, name: str, array: np.ndarray) -> Any:
-        """A fixed array, kept out of the state dict."""
+        """A fixed array."""
         place = name.replace(".", "_")
-        self.root.register_buffer(place, self.torch.from_numpy(np.array(array)), persistent=False)
+        self.constants[place] = self.torch.from_numpy(np.array(array))
+        self.root.register_buffer(place, self.constants[place])
         return self.graph.get_attr(place)
 
     def pad(self, node: Any, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
@@ -190,14 +197,10 @@ def _recurrent(form: _Form, layer: Layer, x: Any) -> Any:
     module = make(features, options["units"], batch_first=True, bidirectional=options["bidirectional"])
     both = form.module(layer.name, module, x)
     if options["sequences"]:
-        return form.call(_item, both, 0)
-    last = form.call(_item, both, 1)
-    last = form.call(_item, last, 0) if layer.op == "lstm" else last
+        return form.call(operator.getitem, both, 0)
+    last = form.call(operator.getitem, both, 1)
+    last = form.call(operator.getitem, last, 0) if layer.op == "lstm" else last
     return form.method("flatten", form.method("transpose", last, 0, 1), 1)
-
-
-def _item(values: Any, index: Any) -> Any:
-    return values[index]
 
 
 def _activation(form: _Form, layer: Layer, x: Any) -> Any:
@@ -264,7 +267,7 @@ def _upsample(form: _Form, layer: Layer, x: Any) -> Any:
 def _space_to_depth(form: _Form, layer: Layer, x: Any) -> Any:
     every = slice(None)
     parts = [
-        form.call(_item, x, (every, every, slice(row, None, 2), slice(column, None, 2)))
+        form.call(operator.getitem, x, (every, every, slice(row, None, 2), slice(column, None, 2)))
         for column in (0, 1)
         for row in (0, 1)
     ]
@@ -286,64 +289,6 @@ def _to_spatial(form: _Form, layer: Layer, x: Any) -> Any:
 def _reshape(form: _Form, layer: Layer, x: Any) -> Any:
     flat = form.method("flatten", x, 1) if len(layer.inputs[0].shape) > 2 else x
     return flat if len(layer.output.shape) == 2 else form.method("unflatten", flat, 1, layer.output.shape[1:])
-
-
-def _heads(form: _Form, layer: Layer, part: str, x: Any, heads: int) -> Any:
-    """[batch, steps, width] -> [batch, heads, steps, width of a head], through the projection `part`."""
-    return form.method("transpose", form.method("unflatten", _project(form, layer, part, x), -1, (heads, -1)), 1, 2)
-
-
-def _project(form: _Form, layer: Layer, part: str, x: Any) -> Any:
-    weight = layer.params[f"{part}_weight"]
-    linear = form.nn.Linear(weight.shape[1], weight.shape[0], bias=f"{part}_bias" in layer.params)
-    return form.module(weight.name.removesuffix(".weight"), linear, x)
-
-
-def _attention(form: _Form, layer: Layer, x: Any, mask: Any = None) -> Any:
-    heads = layer.options["heads"]
-    query, key, value = (_heads(form, layer, part, x, heads) for part in ("query", "key", "value"))
-    if mask is not None:
-        seen = form.call(form.torch.ne, mask, 0)
-        mask = form.method("unsqueeze", form.method("unsqueeze", seen, 1), 1)
-    found = form.call(form.functional.scaled_dot_product_attention, query, key, value, mask)
-    return _project(form, layer, "output", form.method("flatten", form.method("transpose", found, 1, 2), 2))
-
-
-def _cached_attention(form: _Form, layer: Layer, x: Any, keys: Any, values: Any, positions: Any) -> tuple[Any, ...]:
-    torch, options = form.torch, layer.options
-    heads, key_heads = options["heads"], options["key_heads"]
-    capacity, width = layer.inputs[1].size(2), layer.inputs[1].size(3)
-    frequencies = options["rotary_base"] ** (-np.arange(0, width, 2) / width)
-    turns = np.outer(np.arange(capacity), np.tile(frequencies, 2))
-    cos, sin = (
-        form.call(_item, form.constant(f"{layer.name}_{name}", table.astype(np.float32)), positions)
-        for name, table in (("cos", np.cos(turns)), ("sin", np.sin(turns)))
-    )
-    query = _rotate(form, _heads(form, layer, "query", x, heads), cos, sin, width)
-    key = _rotate(form, _heads(form, layer, "key", x, key_heads), cos, sin, width)
-    value = _heads(form, layer, "value", x, key_heads)
-    places = form.constant(f"{layer.name}_places", np.arange(capacity))
-    rows = form.method("unsqueeze", positions, 1)
-    # One column for each place: which of this call's steps goes there. A product with it moves rows, exactly.
-    moves = form.method("to", form.call(torch.eq, rows, places), torch.float32)
-    kept = form.method("unsqueeze", form.call(torch.rsub, form.call(torch.sum, moves, 0), 1.0), 1)
-    columns = form.method("transpose", moves, 0, 1)
-    keys, values = (
-        form.call(torch.add, form.call(torch.mul, old, kept), form.call(torch.matmul, columns, new))
-        for old, new in ((keys, key), (values, value))
-    )
-    seen = form.call(torch.ge, rows, places)
-    spread = [form.call(torch.repeat_interleave, old, heads // key_heads, 1) for old in (keys, values)]
-    found = form.call(form.functional.scaled_dot_product_attention, query, *spread, seen)
-    flat = form.method("flatten", form.method("transpose", found, 1, 2), 2)
-    return _project(form, layer, "output", flat), keys, values
-
-
-def _rotate(form: _Form, x: Any, cos: Any, sin: Any, width: int) -> Any:
-    torch, half = form.torch, width // 2
-    low, high = (form.call(torch.narrow, x, -1, start, half) for start in (0, half))
-    turned = form.call(torch.cat, [form.call(torch.neg, high), low], -1)
-    return form.call(torch.add, form.call(torch.mul, x, cos), form.call(torch.mul, turned, sin))
 
 
 def _masked_mean(form: _Form, layer: Layer, x: Any, mask: Any) -> Any:
@@ -373,8 +318,8 @@ _OPS: Mapping[str, Callable[..., Any]] = {
     "add_positions": _add_positions,
     "lstm": _recurrent,
     "gru": _recurrent,
-    "attention": _attention,
-    "cached_attention": _cached_attention,
+    "attention": attention,
+    "cached_attention": cached_attention,
     "activation": _activation,
     "dropout": _dropout,
     "affine": _affine,
