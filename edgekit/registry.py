@@ -2,8 +2,8 @@
 
 Built-in entries are the tables below; a package adds its own through the entry-point groups of the same names
 (``edgekit.runtimes``, ``edgekit.converters``, ``edgekit.targets``, ``edgekit.models``, ``edgekit.families``,
-``edgekit.datasets``, ``edgekit.metrics``). Being listed promises nothing:
-whether a runtime works here is answered by its `probe()`, which really tries it.
+``edgekit.datasets``, ``edgekit.metrics``). Being listed promises nothing: whether a runtime works here is answered by
+its `probe()`, which really tries it.
 """
 
 from __future__ import annotations

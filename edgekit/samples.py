@@ -1,7 +1,7 @@
 """The user's data as samples, one at a time in constant memory: folders of images or sounds, .npy and .npz files.
 
 In a folder every file is a sample; the name of the folder within it is the label. Where the folder has a
-``labels.jsonl`` (`edgekit.listing`) the samples are what that lists. A single .npy or .npz file holds a sample per
+``labels.jsonl`` (`edgekit.labels`) the samples are what that lists. A single .npy or .npz file holds a sample per
 index of its first axis; an .npz has an array for each input by name, and may have one of ``labels``.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from edgekit.decoding import open_picture, read_wav
 from edgekit.errors import InputError
-from edgekit.listing import LISTING, Record, read_listing, require_label
+from edgekit.labels import LISTING, Record, read_listing, require_label
 from edgekit.rows import RowFile, load_arrays, open_rows
 from edgekit.spec import Signature
 

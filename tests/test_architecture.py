@@ -24,7 +24,7 @@ FLOORS = {
     0: ("errors", "spec"),
     1: (
         *("bundle", "staging"),
-        *("datasets", "decoding", "feeds", "listing", "packages", "processing", "rows", "samples"),  # the user's data
+        *("datasets", "decoding", "feeds", "labels", "packages", "processing", "rows", "samples"),  # the user's data
         *("card", "converter", "environment", "family", "graph", "opening", "parity", "recipe"),
         *("registry", "runtime", "target", "trial", "worker"),
         *("about", "catalog", "hubs", "network", "weights"),

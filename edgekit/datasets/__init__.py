@@ -8,7 +8,7 @@ from pathlib import Path
 from edgekit.datasets.description import DESCRIPTION, Dataset, read_description, write_description
 from edgekit.datasets.recipe import DatasetRecipe
 from edgekit.errors import InputError
-from edgekit.listing import nearest
+from edgekit.labels import nearest
 from edgekit.packages import PackageFile, Say, cache_folder, package_file, package_files, put_folder
 from edgekit.registry import DATASETS
 from edgekit.staging import Stage, already_there, real_path, writing

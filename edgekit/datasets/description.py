@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import InputError, UnavailableError
-from edgekit.listing import nearest
+from edgekit.labels import nearest
 from edgekit.samples import Samples, read_samples
 
 __all__ = ["DESCRIPTION", "SPLITS", "Dataset", "read_description", "write_description"]

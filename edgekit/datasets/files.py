@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import UnavailableError
-from edgekit.listing import LISTING
+from edgekit.labels import LISTING
 
 __all__ = ["stratified", "write_labeled", "write_listing", "write_picture", "write_table", "write_wav"]
 
