@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,6 +173,11 @@ class Family:
         """The architecture in one size; `changes` to its settings, such as another number of classes."""
         settings = {**self.size(size).settings, **changes}
         return self.build(f"{self.name.replace('-', '_')}_{size}".replace(".", "_"), **settings)
+
+    @property
+    def takes_classes(self) -> bool:
+        """Whether its networks can be built for other classes than their own."""
+        return "classes" in inspect.signature(self.build).parameters
 
     def processing_of(self, size: str) -> Processing:
         return self.size(size).processing or self.processing

@@ -75,7 +75,7 @@ def find_model(name: str | Family, size: str = "tiny", *, weights: str | Path | 
     processing = family.processing_of(size)
     changes: dict[str, int] = {}
     labels = labels_of(weights)
-    if labels and processing.labels and labels != processing.labels:
+    if labels and family.takes_classes and labels != processing.labels:
         changes = {"classes": len(labels)} if len(labels) != len(processing.labels) else {}
         processing = replace(processing, labels=labels)
     network = family.network(size, **changes)

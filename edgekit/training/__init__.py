@@ -21,8 +21,9 @@ from edgekit.training.task import Task
 
 __all__ = ["DEFAULT_THREADS", "Epoch", "TrainingReport", "train"]
 
-DEFAULT_THREADS = 2
-"""Another number adds up in another order, and so gives other weights."""
+DEFAULT_THREADS = 1
+"""Another number adds up in another order, and so gives other weights. Tiny nets gain little from a second thread, and
+where other programs keep a core busy the threads wait for one another."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def train(
         epochs: Passes over the data; by default the family's own.
         resume: Go on from the checkpoint of an interrupted run.
         force: Replace an output, and forget a checkpoint.
-        threads: Of PyTorch; 2 by default, for weights depend on it.
+        threads: Of PyTorch; 1 by default, whatever the machine, for weights depend on it.
         say: Called with a line after each epoch.
         progress: Called with updates done, updates in all, and what is known so far.
 

@@ -46,9 +46,10 @@ class Task:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The data's classes where it and the family have any; else the family's."""
-        own = self.family.processing_of(self.size).labels
-        return tuple(self.dataset.labels) if own and self.dataset.labels else own
+        """The data's classes where there are any and the network can be built for them; else the family's."""
+        if self.family.takes_classes and self.dataset.labels:
+            return tuple(self.dataset.labels)
+        return self.family.processing_of(self.size).labels
 
     @cached_property
     def processing(self) -> Processing:

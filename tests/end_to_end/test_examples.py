@@ -14,7 +14,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests import assets
 
@@ -162,3 +164,20 @@ def test_plugin_passes_the_battery_for_runtimes(plugin: Path, tmp_path: Path) ->
     pytest_ = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_battery.py")
     printed = run(*pytest_, folder=tmp_path, PYTHONPATH=str(plugin))
     assert "passed" in printed.splitlines()[-1]
+
+
+def test_text_out_of_a_language_model(tmp_path: Path) -> None:
+    run(BIN / "edgekit", "models", "make", "llm", "-o", "llm.onnx", folder=tmp_path)
+    printed = run(sys.executable, EXAMPLES / "generate_text.py", "llm.onnx", "The number of", folder=tmp_path)
+    assert printed.startswith("The number of")
+    assert len(printed.encode()) == len("The number of") + 200 + 1
+    assert len(set(printed)) > 10
+
+
+def test_pictures_out_of_a_diffusion_model(tmp_path: Path) -> None:
+    run(BIN / "edgekit", "models", "make", "diffusion", "-o", "diffusion.onnx", folder=tmp_path)
+    run(sys.executable, EXAMPLES / "generate_pictures.py", "diffusion.onnx", "digits.png", folder=tmp_path)
+    with Image.open(tmp_path / "digits.png") as picture:
+        pixels = np.asarray(picture, np.float32)
+    assert pixels.shape == (256, 512)
+    assert pixels.mean() < 128 < pixels.max()  # light strokes on a dark ground

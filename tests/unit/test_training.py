@@ -10,11 +10,14 @@ import pytest
 
 from edgekit.errors import ArtifactError, InputError, UnsupportedError
 from edgekit.family import Family
+from edgekit.registry import FAMILIES
 from edgekit.training import TrainingReport
 from edgekit.training import train as train_with_threads
 from edgekit.training.material import held_out, trained_on
 from edgekit.training.step import learning_rate_at
+from edgekit.training.task import Task
 from edgekit.weights import read_metadata, read_weights
+from tests import assets
 from tests.unit import toy_family
 
 pytest.importorskip("torch")
@@ -246,3 +249,10 @@ def test_a_step_of_ones_own_is_resumed_by_its_own_state(table: Path, tmp_path: P
 @pytest.mark.parametrize(("share", "rate"), [(0.0, 0.01), (0.05, 1.0), (0.525, 0.5), (1.0, 0.0)])
 def test_the_learning_rate_rises_and_falls(share: float, rate: float) -> None:
     assert learning_rate_at(share, 1.0) == pytest.approx(rate, abs=1e-9)
+
+
+def test_a_size_whose_classes_have_no_names_learns_those_of_the_data() -> None:
+    task = Task(FAMILIES.get("resnet"), "18", assets.dataset("mnist"), seed=0, epochs=1, threads=1)
+    assert task.labels == tuple("0123456789")
+    assert task.network.outputs["logits"].shape == ("batch", 10)
+    assert task.processing.labels == task.labels
