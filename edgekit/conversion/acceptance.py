@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.converter import Feeds, SourceModel, Written
-from edgekit.errors import ConversionError
+from edgekit.errors import ConversionError, EdgekitError
 from edgekit.feeds import random_feeds
 from edgekit.opening import own_runtimes
 from edgekit.parity import Parity, compare, match_outputs, value_range
@@ -101,14 +101,29 @@ class Accepted:
 
 def make_reference(source: SourceModel, real: Sequence[Feeds], data: str, seed: int) -> Reference:
     """Asks the source itself, once, for the answers every file is held against."""
-    random = random_feeds(source.signature, count=RANDOM_FEEDS, seed=seed)
+    random, answers = _random_answers(source, seed)
     return Reference(
         random=random,
         real=real,
-        random_answers=[source.run(feed) for feed in random],
+        random_answers=answers,
         real_answers=[source.run(feed) for feed in real],
         data=data,
     )
+
+
+def _random_answers(source: SourceModel, seed: int) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
+    """Random feeds the source takes, and its answers: an integer may be a row of a table that has only two."""
+    random = random_feeds(source.signature, count=RANDOM_FEEDS, seed=seed)
+    try:
+        return random, [source.run(feed) for feed in random]
+    except EdgekitError as error:
+        if not any(spec.dtype.startswith(("int", "uint")) for spec in source.signature.inputs):
+            raise
+        random = random_feeds(source.signature, count=RANDOM_FEEDS, seed=seed, limit=2)
+        answers = [source.run(feed) for feed in random]
+        said = str(error).splitlines()[0]
+        source.notes.append(f"integers of the random feeds are 0 and 1, for the source refuses larger ones: {said}")
+        return random, answers
 
 
 def accept(written: Written, format: str, recipe: Recipe, source: SourceModel, reference: Reference) -> Accepted:

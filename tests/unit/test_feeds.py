@@ -30,6 +30,12 @@ def test_feeds_match_the_signature_and_move_open_sizes() -> None:
         assert spec.accepts_shape(first[spec.name].shape)
 
 
+def test_a_size_that_comes_first_only_once_is_no_batch() -> None:
+    tokens, positions = TensorSpec("tokens", "int64", ("batch", "steps")), TensorSpec("positions", "int64", ("steps",))
+    (feeds,) = random_feeds(Signature((positions, tokens), ()), count=1, batch=3)
+    assert (feeds["tokens"].shape, feeds["positions"].shape) == ((3, 24), (24,))
+
+
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others() -> None:
     one, again, other = (random_feeds(SIGNATURE, count=1, seed=s)[0]["x"] for s in (3, 3, 4))
     assert np.array_equal(one, again)
