@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.edgekit-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-photos assets test lint types docs bench check constraints clean
+.PHONY: help setup demo demo-photos assets test lint types docs bench check constraints clean system
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,7 +30,12 @@ demo-photos: setup  ## the same with EfficientNet-Lite0 on real photographs
 assets: setup  ## fetches the models and pictures of the tests beforehand
 	$(BIN)/python examples/assets.py
 
-test: setup  ## every test
+system:  # what the tests need of the system: espeak-ng speaks the words of a data set
+	@command -v espeak-ng >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get install -y -q espeak-ng >/dev/null; \
+	else echo "tests of spoken words are skipped without espeak-ng: apt-get install espeak-ng" >&2; fi
+
+test: setup system  ## every test
 	$(BIN)/python -m pytest
 
 lint: setup  ## ruff: rules and format

@@ -88,6 +88,20 @@ def moved_pictures(feeds: Batch, targets: Batch, generator: np.random.Generator)
     return {**feeds, "image": _sampled(feeds["image"], *_places(feeds["image"].shape, generator))}, targets
 
 
+def recolored_pictures(feeds: Batch, targets: Batch, generator: np.random.Generator) -> tuple[Batch, Batch]:
+    """Moved as by `moved_pictures`; and the colors of each picture mixed, scaled and shifted, half of them turned dark.
+
+    For pictures whose colors say nothing of what is on them.
+    """
+    pictures = moved_pictures(feeds, targets, generator)[0]["image"]
+    count, channels = pictures.shape[:2]
+    mixed = np.eye(channels) + generator.normal(0.0, 0.25, (count, channels, channels))
+    signs = generator.choice([-1.0, 1.0], (count, 1, 1, 1))
+    shifts = generator.normal(0.0, 0.2, (count, channels, 1, 1))
+    changed = signs * np.einsum("nij,njhw->nihw", mixed, pictures) + shifts
+    return {**feeds, "image": changed.astype(pictures.dtype)}, targets
+
+
 def _places(shape: Sequence[int], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns [batch, height, width] that pixels are taken from, for pictures of `shape`."""
     count, _, height, width = shape

@@ -27,10 +27,21 @@ def build(cell: str) -> Callable[..., Network]:
     """The builder of a net around ``"lstm"`` (Hochreiter and Schmidhuber 1997) or ``"gru"`` (Cho et al. 2014)."""
 
     def build_recurrent(
-        name: str, *, units: int, features: int, classes: int, bidirectional: bool = False, dropout: float = 0.0
+        name: str,
+        *,
+        units: int,
+        features: int,
+        classes: int,
+        steps: int,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
     ) -> Network:
-        """[batch, steps, features] of any number of steps -> logits, from the last state of each direction."""
+        """[batch, steps, features] -> logits, from the last state of each direction.
+
+        Any number of steps; `steps` is how many the data have, for forms that must fix it.
+        """
         net = Network(name)
+        net.typical["steps"] = steps
         x = net.input("sequence", ["batch", "steps", features])
         recurrent = {"lstm": net.lstm, "gru": net.gru}[cell]
         x = recurrent(x, "rnn", units, sequences=False, bidirectional=bidirectional)
@@ -53,14 +64,15 @@ def _varied(feeds: Batch, targets: Batch, generator: np.random.Generator) -> tup
 
 def _hello_edge(units: int, operations: float, hop_ms: float = 20.0) -> Size:
     """A size of the paper; `operations` as its table has them."""
-    paper = Paper(TABLE, macs=round(operations / 2), sizes={"steps": 1 + round((1000 - 40) / hop_ms)})
-    settings = {"units": units, "features": COEFFICIENTS, "classes": len(KEYWORDS)}
+    steps = 1 + round((1000 - 40) / hop_ms)
+    paper = Paper(TABLE, macs=round(operations / 2), sizes={"steps": steps})
+    settings = {"units": units, "features": COEFFICIENTS, "classes": len(KEYWORDS), "steps": steps}
     return Size(settings, keyword_processing(hop_ms=hop_ms), paper)
 
 
 _ANSWER: tuple[dict[str, Any], ...] = ({"op": "select", "name": "logits"}, {"op": "softmax"}, {"op": "top_k", "k": 5})
 _VOWELS = Processing({}, _ANSWER, _SPEAKERS)
-_TINY = {"units": 64, "features": 12, "classes": len(_SPEAKERS), "dropout": 0.3}
+_TINY = {"units": 64, "features": 12, "classes": len(_SPEAKERS), "steps": 25, "dropout": 0.3}
 _TRAINING = Training(cross_entropy, class_targets, epochs=80, batch_size=32, learning_rate=5e-3, augment=_varied)
 _MEMORY = (
     "The paper gives memory, not parameters: weights, input and gates of a step, a byte each, with one bias a gate; "

@@ -92,7 +92,7 @@ def expected_files() -> set[str]:
     tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard", folder=ROOT).splitlines()
     own = {name for name in tracked if name.startswith("edgekit/") and (ROOT / name).is_file()}
     linked = {f"edgekit/{name}" for name in tracked if name.split("/")[0] in ROOMS}
-    return {name for name in own | linked if name.endswith((".py", ".json", "py.typed"))}
+    return {name for name in own | linked if name.endswith((".py", ".json", ".txt", ".safetensors", "py.typed"))}
 
 
 def test_wheel_holds_every_module_as_a_real_file(built: Built) -> None:

@@ -1,10 +1,10 @@
-"""Short messages in twelve languages of Latin script, from the translations of a program; which language is it?"""
+"""Texts in twelve languages of Latin script, of messages from the translations of a program; which language is it?"""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,10 @@ _TRANSLATED = ("de", "fr", "es", "it", "pt", "nl", "sv", "da", "pl", "cs", "fi")
 LABELS = ("en", *_TRANSLATED)
 _SHARES = {"train": 0.78, "calibration": 0.05, "test": 0.17}
 _LENGTHS = (12, 120)
+"""Letters of a message."""
+
+_LONG_ENOUGH = 60
+"""Letters of a text at least; with a last message of the longest there are it has 181."""
 
 _FILES = PackageFiles(
     "django",
@@ -86,7 +90,10 @@ def _texts() -> dict[str, dict[str, str]]:
 
 
 def _write(folder: Path, seed: int) -> None:
-    """Messages that have become the same text in any language stay together, so that no split has what another has."""
+    """Texts of a language, each joined of messages of the same split.
+
+    Messages that have become the same in any language stay together, so that no split has what another has.
+    """
     groups = _groups(_texts())
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(groups))
@@ -95,8 +102,23 @@ def _write(folder: Path, seed: int) -> None:
         chosen = order[round(start * len(groups)) : round((start + share) * len(groups))]
         start += share
         pairs = sorted({(text, language) for index in chosen for language, text in groups[index]})
-        shuffled = generator.permutation(len(pairs))
-        write_listing(folder / split, ({"text": pairs[i][0], "label": pairs[i][1]} for i in shuffled))
+        shuffled = [pairs[index] for index in generator.permutation(len(pairs))]
+        texts = [(text, name) for name in LABELS for text in _joined(text for text, own in shuffled if own == name)]
+        mixed = [texts[index] for index in generator.permutation(len(texts))]
+        write_listing(folder / split, ({"text": text, "label": name} for text, name in mixed))
+
+
+def _joined(messages: Iterable[str]) -> Iterator[str]:
+    """One message after the other as the sentences of a text, until it is long enough; what then remains is left out.
+
+    A message alone is often a word or two that more than one language could have.
+    """
+    text = ""
+    for message in messages:
+        text = f"{text}. {message}" if text else message
+        if len(text) >= _LONG_ENOUGH:
+            yield text
+            text = ""
 
 
 def _groups(texts: dict[str, dict[str, str]]) -> list[list[tuple[str, str]]]:
@@ -115,11 +137,12 @@ def _groups(texts: dict[str, dict[str, str]]) -> list[list[tuple[str, str]]]:
 
 RECIPE = DatasetRecipe(
     name="languages",
-    title="short messages in twelve languages of Latin script",
+    title="texts in twelve languages of Latin script",
     task="text classification",
     license="BSD-3-Clause",
-    source="Django 5.2.8, its translated messages, without placeholders and markup",
+    source="Django 5.2.8, its translated messages, without placeholders and markup, joined to texts",
     write=_write,
     labels=LABELS,
     needs=(_FILES,),
+    version=2,
 )

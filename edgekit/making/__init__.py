@@ -198,4 +198,6 @@ def make_file(
     path = write_form(form, network, weights, about, output, force=force)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
-    return MadeModel(about["model"], path, form.name, size, network.num_params, about["weights"], notes)
+    return MadeModel(
+        about["model"], path, form.name, size, network.num_params, about["weights"], (*notes, *form.notes(network))
+    )

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekit.about import ABOUT_FILE
 from edgekit.errors import ArtifactError
+from edgekit.making.forms import sizes_exported
 from edgekit.network import Network
 from edgekit.spec import Dim
 
@@ -54,7 +55,7 @@ def save_saved_model(given: str, about: str, path: str) -> None:
     (extra / ABOUT_FILE).write_text(about, encoding="utf-8")
 
 
-def _torch_model(given: str) -> tuple[Network, Any, tuple[Any, ...]]:
+def _torch_model(given: str, *, is_exported: bool = False) -> tuple[Network, Any, tuple[Any, ...]]:
     """The network, its module, and example inputs."""
     import torch
 
@@ -62,8 +63,9 @@ def _torch_model(given: str) -> tuple[Network, Any, tuple[Any, ...]]:
 
     network, weights = _given(given)
     examples = []
+    fixed = sizes_exported(network) if is_exported else {}
     for spec in network.signature().inputs:
-        shape = [dim if isinstance(dim, int) else _example_size(dim) for dim in spec.shape]
+        shape = [dim if isinstance(dim, int) else fixed.get(dim, _example_size(dim)) for dim in spec.shape]
         examples.append(torch.zeros(shape, dtype=getattr(torch, spec.dtype)))
     return network, to_torch(network, weights), tuple(examples)
 
@@ -74,17 +76,29 @@ def _example_size(dim: Dim) -> int:
 
 
 def save_exported(given: str, about: str, path: str) -> None:
-    """A ``torch.export`` program in which every symbolic size stays open."""
+    """A ``torch.export`` program in which symbolic sizes stay open, up to the positions that are learnt.
+
+    But for the steps of recurrent layers, which PyTorch takes one by one and so fixes: see `sizes_exported`.
+    """
     import torch
 
-    network, module, examples = _torch_model(given)
+    network, module, examples = _torch_model(given, is_exported=True)
+    most, fixed = _most(network), sizes_exported(network)
     dims: dict[str, Any] = {}
     shapes = []
     for spec in network.signature().inputs:
-        names = {axis: dim for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
-        shapes.append({axis: dims.setdefault(dim, torch.export.Dim(dim, min=1)) for axis, dim in names.items()})
+        names = {axis: dim for axis, dim in enumerate(spec.shape) if isinstance(dim, str) and dim not in fixed}
+        for dim in names.values():
+            dims.setdefault(dim, torch.export.Dim(dim, min=1, max=most.get(dim)))
+        shapes.append({axis: dims[dim] for axis, dim in names.items()})
     program = torch.export.export(module, examples, dynamic_shapes=tuple(shapes))
     torch.export.save(program, path, extra_files={ABOUT_FILE: about})
+
+
+def _most(network: Network) -> dict[Dim, int]:
+    """What a symbolic size can be at most: PyTorch does not export a size whose limit it has to find out itself."""
+    added = [layer for layer in network.layers if layer.op == "add_positions"]
+    return {layer.inputs[0].shape[1]: layer.params["weight"].shape[0] for layer in added}
 
 
 def save_torchscript(given: str, about: str, path: str) -> None:

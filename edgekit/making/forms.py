@@ -19,7 +19,7 @@ from edgekit.staging import Stage, already_there, publish, real_path, require_re
 from edgekit.weights import write_weights
 from edgekit.worker import Worker
 
-__all__ = ["FORMS", "Form", "check_output", "form_of", "leave_for_child", "write_form"]
+__all__ = ["FORMS", "Form", "check_output", "form_of", "leave_for_child", "sizes_exported", "write_form"]
 
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "PYTHONHASHSEED": "0"}
 
@@ -33,12 +33,14 @@ class Form:
         framework: Of a family's `frameworks`; empty for the weights alone.
         write: Writes it to a path, given the network, its weights, and what is known of it.
         is_folder: Whether it is a folder.
+        notes: What the user should know of a network written so.
     """
 
     name: str
     framework: str
     write: Callable[[Network, Mapping[str, np.ndarray], Mapping[str, Any], Path], None]
     is_folder: bool = False
+    notes: Callable[[Network], tuple[str, ...]] = lambda network: ()
 
 
 def form_of(output: Path) -> Form:
@@ -121,6 +123,20 @@ def leave_for_child(network: Network, weights: Mapping[str, np.ndarray], folder:
     (folder / "network.pickle").write_bytes(pickle.dumps(network))
 
 
+def sizes_exported(network: Network) -> dict[str, int]:
+    """Symbolic sizes that a ``torch.export`` program fixes, and at what. Raises UnsupportedError where nobody says."""
+    steps = {layer.inputs[0].shape[1] for layer in network.layers if layer.op in ("lstm", "gru")}
+    names = [dim for dim in steps if isinstance(dim, str)]
+    if unknown := [dim for dim in names if dim not in network.typical]:
+        raise UnsupportedError("PyTorch exports recurrent layers for one number of steps", offenders=unknown)
+    return {dim: network.typical[dim] for dim in names}
+
+
+def _exported_notes(network: Network) -> tuple[str, ...]:
+    fixed = sizes_exported(network).items()
+    return tuple(f"PyTorch exports recurrent layers for one number of steps: {dim} is {size}" for dim, size in fixed)
+
+
 _SAVED_MODEL = Form("SavedModel folder", "keras", _in_child("save_saved_model", "Keras"), is_folder=True)
 
 FORMS: Mapping[str, Form] = {
@@ -128,7 +144,7 @@ FORMS: Mapping[str, Form] = {
     ".h5": Form("Keras HDF5 file", "keras", _in_child("save_keras", "Keras")),
     "": _SAVED_MODEL,
     ".savedmodel": _SAVED_MODEL,
-    ".pt2": Form("exported PyTorch program", "torch", _in_child("save_exported", "PyTorch")),
+    ".pt2": Form("exported PyTorch program", "torch", _in_child("save_exported", "PyTorch"), notes=_exported_notes),
     ".pt": Form("TorchScript file", "torch", _in_child("save_torchscript", "PyTorch")),
     ".onnx": Form("ONNX file", "onnx", _write_onnx),
     ".safetensors": Form("weights alone", "", _write_weights),

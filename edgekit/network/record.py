@@ -106,6 +106,8 @@ class Record:
         self.layers: list[Layer] = []
         self.outputs: dict[str, Tensor] = {}
         self.state: list[StatePair] = []
+        self.typical: dict[str, int] = {}
+        """What symbolic sizes are in the data the network is for; a form that cannot leave them open fixes these."""
         self._names: set[str] = set()
 
     def input(self, name: str, shape: Sequence[Dim], dtype: str = "float32", *, is_spatial: bool = False) -> Tensor:

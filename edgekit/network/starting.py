@@ -16,9 +16,7 @@ def starting_weights(network: Record, seed: int = 0) -> dict[str, np.ndarray]:
     """float32 arrays for every weight of `network`, by name.
 
     Rules: ``zeros``, ``ones``; ``he`` (normal, variance 2 / fan-out: He et al. 2015, arXiv:1502.01852); ``glorot``
-    (uniform: Glorot and Bengio 2010); ``recurrent`` (uniform within 1 / sqrt(units)); ``normal:STD``; ``value:X``;
-    ``waves:STD`` (a row of sines and cosines for each place, after Vaswani et al. 2017, arXiv:1706.03762, the slowest
-    wave a few times as long as there are places: what is next to what need not be learnt).
+    (uniform: Glorot and Bengio 2010); ``recurrent`` (uniform within 1 / sqrt(units)); ``normal:STD``; ``value:X``.
     """
     return {name: _draw(param, seed) for name, param in network.params.items()}
 
@@ -40,15 +38,8 @@ def _draw(param: Param, seed: int) -> np.ndarray:
     elif rule == "recurrent":
         limit = 1 / math.sqrt(float(argument))
         drawn = generator.uniform(-limit, limit, param.shape)
-    elif rule == "waves":
-        drawn = _waves(*param.shape) * float(argument)
     elif rule == "normal":
         drawn = generator.standard_normal(param.shape) * float(argument)
     else:
         raise ValueError(f"no rule {param.start!r} to start {param.name!r} by")
     return drawn.astype(np.float32)
-
-
-def _waves(count: int, width: int) -> np.ndarray:
-    turns = np.outer(np.arange(count), float(count) ** (-np.arange(0, width, 2) / width))
-    return np.concatenate([np.sin(turns), np.cos(turns)], axis=1) * math.sqrt(2)

@@ -39,7 +39,7 @@ COUNTS = {
     "tones": (200, 20, 40),
     "hum": (128, 16, 80),
     "words": (1300, 72, 288),
-    "languages": (4006, 280, 876),
+    "languages": (1702, 132, 360),
     "prose": (2633, 168, 382),
 }
 """Samples for training, calibration and test; None where training data serves as calibration data."""
@@ -286,7 +286,16 @@ msgstr ""
 def test_messages_have_neither_placeholders_nor_markup() -> None:
     texts = [sample.value for sample in assets.dataset("languages").samples("train")]
     assert not [text for text in texts if "%(" in text or "</" in text or "\n" in text]
-    assert all(12 <= len(text) <= 120 for text in texts)
+
+
+def test_texts_are_whole_messages_until_they_are_long_enough() -> None:
+    messages = ["a" * 30, "b" * 20, "c" * 30, "d" * 70, "left out"]
+    assert list(languages._joined(messages)) == [". ".join(messages[:3]), messages[3]]
+    for split in ("train", "calibration", "test"):
+        samples = assets.dataset("languages").samples(split)
+        assert all(60 <= len(each.value) <= 59 + len(". ") + 120 for each in samples)
+        shares = [sum(each.label == label for each in samples) / len(samples) for label in languages.LABELS]
+        assert all(0.05 < share < 0.12 for share in shares), shares
 
 
 def test_paragraphs_are_the_plain_sentences_of_docstrings() -> None:
