@@ -136,7 +136,6 @@ def test_an_interrupted_training_says_how_to_go_on(
 
 
 def test_data_writes_a_folder_that_trains(typed: Type, tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
     code, out, _ = typed("models", "data", "feed-forward", "-o", tmp_path / "bc")
     assert code == 0
     assert "train" in out
