@@ -30,7 +30,7 @@ demo-photos: setup  ## the same with EfficientNet-Lite0 on real photographs
 assets: setup  ## fetches the models and pictures of the tests beforehand
 	$(BIN)/python examples/assets.py
 
-system:  # what the tests need of the system: espeak-ng speaks the words of a data set
+system:  ## what the tests need of the system: espeak-ng, which speaks the words of a data set
 	@command -v espeak-ng >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get install -y -q espeak-ng >/dev/null; \
 	else echo "tests of spoken words are skipped without espeak-ng: apt-get install espeak-ng" >&2; fi
