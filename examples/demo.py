@@ -26,7 +26,7 @@ DIGITS = [
     "edgekit verify resnet.edge",
     "edgekit models data mnist -o mnist --force",
     "edgekit evaluate resnet.edge --data mnist",
-    "edgekit predict resnet.edge mnist/test/7",
+    "edgekit predict resnet.edge mnist/test/7/0700.png",
     "edgekit profile resnet.edge",
 ]
 

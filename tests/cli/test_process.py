@@ -85,7 +85,11 @@ def test_a_reader_that_goes_away_is_no_bug() -> None:
 def test_an_interrupt_ends_children_too(tmp_path: Path) -> None:
     path = write_null(tmp_path / "slow.null.json", SIGNATURE, delay_ms=300)
     process = subprocess.Popen(
-        [*TYPE, "profile", str(path), "-v"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*TYPE, "profile", str(path), "-v"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's `&` has it ignored
     )
     assert process.stderr is not None
     while "round 1" not in process.stderr.readline():
