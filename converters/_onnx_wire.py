@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO
+
+from edgekit.wire import read_varint
 
 __all__ = ["looks_like_onnx"]
 
@@ -32,10 +33,10 @@ def looks_like_onnx(path: Path) -> bool:
             for _ in range(_MAX_FIELDS):
                 if file.tell() >= size:
                     break
-                key = _varint(file.read(10), file)
+                key = read_varint(file)
                 if key is None or _FIELDS.get(key >> 3) != key & 7:
                     return False
-                value = _varint(file.read(10), file)
+                value = read_varint(file)
                 if value is None or (key >> 3 == 1 and not 0 < value < _MAX_IR_VERSION):
                     return False
                 seen.add(key >> 3)
@@ -44,14 +45,3 @@ def looks_like_onnx(path: Path) -> bool:
     except OSError:
         return False
     return 1 in seen and 7 in seen
-
-
-def _varint(data: bytes, file: BinaryIO) -> int | None:
-    """A number in base 128, least significant digits first; leaves the file behind it."""
-    value = 0
-    for index, byte in enumerate(data):
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            file.seek(index + 1 - len(data), os.SEEK_CUR)
-            return value
-    return None

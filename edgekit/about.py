@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from edgekit.errors import ArtifactError
+from edgekit.wire import read_varint
 
 __all__ = ["ABOUT", "ABOUT_FILE", "SCHEMA", "VERSION", "read_about"]
 
@@ -83,24 +84,12 @@ def _onnx_metadata(file: BinaryIO) -> Iterator[tuple[str, str]]:
 
 def _field(file: BinaryIO) -> tuple[int, int] | None:
     """Number and length of the next field that has a length, numbers before it passed over; None at the end."""
-    while (key := _varint(file)) is not None and key & 7 in (0, 2):
-        value = _varint(file)
+    while (key := read_varint(file)) is not None and key & 7 in (0, 2):
+        value = read_varint(file)
         if value is None:
             return None
         if key & 7 == 2:
             return key >> 3, value
-    return None
-
-
-def _varint(file: BinaryIO) -> int | None:
-    value = 0
-    for shift in range(0, 64, 7):
-        byte = file.read(1)
-        if not byte:
-            return None
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
     return None
 
 

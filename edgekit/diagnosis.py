@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from edgekit.bundle.unpacking import cache_folder
+from edgekit.cache import cache_folder
 from edgekit.environment import Environment, read_environment
 from edgekit.errors import EdgekitError
 from edgekit.registry import CONVERTERS, RUNTIMES, Probe, Registry

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgekit.about import read_about
 from edgekit.bundle import Artifact, Bundle
-from edgekit.bundle.unpacking import cache_folder
+from edgekit.cache import cache_folder
 from edgekit.errors import ArtifactError, UnavailableError, UnsupportedError
 from edgekit.named_files import file_of
 from edgekit.opening import detect_format, open_session, own_runtimes

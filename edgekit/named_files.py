@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekit import __version__
+from edgekit.cache import cache_folder
 from edgekit.errors import UnavailableError
 from edgekit.family import is_model_name
-from edgekit.packages import cache_folder
 
 __all__ = ["file_of"]
 

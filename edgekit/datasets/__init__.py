@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from edgekit.cache import cache_folder
 from edgekit.datasets.description import DESCRIPTION, Dataset, read_description, write_description
 from edgekit.datasets.recipe import DatasetRecipe
 from edgekit.errors import InputError
 from edgekit.labels import nearest
-from edgekit.packages import PackageFile, Say, cache_folder, package_file, package_files, put_folder
+from edgekit.packages import PackageFile, Say, package_file, package_files
 from edgekit.registry import DATASETS
-from edgekit.staging import Stage, already_there, real_path, writing
+from edgekit.staging import Stage, already_there, put_folder, real_path, writing
 
 __all__ = ["Dataset", "DatasetRecipe", "open_dataset", "write_dataset"]
 

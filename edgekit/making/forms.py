@@ -15,7 +15,7 @@ import numpy as np
 from edgekit.about import ABOUT
 from edgekit.errors import InputError, UnsupportedError
 from edgekit.network import Network
-from edgekit.staging import Stage, already_there, publish, real_path, require_replaceable, sync_folder, writing
+from edgekit.staging import Stage, already_there, publish, put_folder, real_path, require_replaceable, writing
 from edgekit.weights import write_weights
 from edgekit.worker import Worker
 
@@ -84,9 +84,8 @@ def write_form(
             return destination
         if force and destination.is_dir():
             destination.rename(stage.work / "old")
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        staged.rename(destination)
-        sync_folder(destination.parent)
+        if not put_folder(staged, destination):
+            raise already_there(output)
     return destination
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.graph.walking import fresh_name
 from edgekit.network.record import Layer, Param, Record, Tensor
 from edgekit.spec import Dim
 
@@ -46,18 +47,18 @@ class OnnxGraph:
         self._turned: dict[str, str] = {}
         inputs = [tensor.name for tensor in network.inputs]
         self._taken = {*inputs, *network.outputs}
-        self._weight_names = {name: self._fresh(name) for name in network.params}
+        self._weight_names = {name: self.fresh_name(name) for name in network.params}
         self.values.update(zip(inputs, inputs, strict=True))
 
     def node(self, op: str, inputs: Sequence[str], name: str, *, outputs: int = 1, **attributes: Any) -> list[str]:
         """Appends a node; gives the names of its values, of which the first is as near to `name` as it can be."""
-        given = [self._fresh(name if index == 0 else f"{name}/{index}") for index in range(outputs)]
-        self._nodes.append(_Node(op, _fresh(self._node_names, name), list(inputs), given, attributes))
+        given = [self.fresh_name(name if index == 0 else f"{name}/{index}") for index in range(outputs)]
+        self._nodes.append(_Node(op, fresh_name(self._node_names, name), list(inputs), given, attributes))
         return given
 
     def constant(self, name: str, array: np.ndarray) -> str:
         """A fixed array."""
-        own = self._fresh(name)
+        own = self.fresh_name(name)
         self.initializers[own] = array
         return own
 
@@ -87,7 +88,7 @@ class OnnxGraph:
         for name, tensor in self.network.outputs.items():
             value = self.values[tensor.name]
             if value in public or value in renamed:
-                self._nodes.append(_Node("Identity", _fresh(self._node_names, name), [value], [name], {}))
+                self._nodes.append(_Node("Identity", fresh_name(self._node_names, name), [value], [name], {}))
             else:
                 renamed[value] = name
         for node in self._nodes:
@@ -110,8 +111,8 @@ class OnnxGraph:
             [numpy_helper.from_array(array, name) for name, array in self.initializers.items()],
         )
 
-    def _fresh(self, name: str) -> str:
-        return _fresh(self._taken, name)
+    def fresh_name(self, name: str) -> str:
+        return fresh_name(self._taken, name)
 
 
 class Part:
@@ -170,12 +171,3 @@ class Part:
 
     def named(self, part: str) -> str:
         return f"{self.layer.name}/{part}" if part else self.layer.name
-
-
-def _fresh(taken: set[str], wanted: str) -> str:
-    name, count = wanted, 0
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    taken.add(name)
-    return name

@@ -20,6 +20,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEKIT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     np.save("x.npy", np.zeros((1, 4), "float32"))
     return tmp_path

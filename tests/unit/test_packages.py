@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from edgekit import packages
+from edgekit.cache import cache_folder
 from edgekit.errors import ArtifactError, UnavailableError
-from edgekit.packages import PackageFile, PackageFiles, cache_folder, hash_of_files, package_file, package_files
+from edgekit.packages import PackageFile, PackageFiles, hash_of_files, package_file, package_files
 from tests import assets
 
 MNIST = PackageFile(
