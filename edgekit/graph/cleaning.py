@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edgekit.graph.absorbing import fold_batch_norms, fold_scales
 from edgekit.graph.files import raise_opset
-from edgekit.graph.folding import fold_batch_norms, fold_biases, fold_constants, fold_pads
+from edgekit.graph.folding import fold_biases, fold_constants, fold_pads
 from edgekit.graph.naming import name_everything, name_symbols
+from edgekit.graph.reshaping import (
+    cancel_transposes,
+    fold_dimensions,
+    merge_casts,
+    merge_reshapes,
+    merge_transposes,
+    settle_reshapes,
+)
 from edgekit.graph.shapes import infer_shapes
+from edgekit.graph.simplifying import define_erfc, merge_duplicates, remove_no_ops, resolve_branches, share_constants
 from edgekit.graph.walking import copy_of, replace_value, walk
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["PASSES", "clean"]
+__all__ = ["PASSES", "clean", "outline"]
 
 
 def clean(model: ir.Model) -> ir.Model:
@@ -24,9 +34,23 @@ def clean(model: ir.Model) -> ir.Model:
         ConversionError: The opset is older than the hub's and cannot be raised.
     """
     model = raise_opset(copy_of(model))
-    for step in PASSES:
-        model = step(model)
-    return model
+    for prepare in _PREPARATIONS:
+        model = prepare(model)
+    model, written = infer_shapes(model), ""
+    while written != (written := outline(model)):
+        for step in PASSES:
+            model = step(model)
+    return infer_shapes(name_symbols(model))
+
+
+def outline(model: ir.Model) -> str:
+    """Everything a pass can change, in words that are the same when nothing has."""
+    parts = [" ".join(model.graph.initializers)]
+    for node, around in walk(model.graph):
+        names = [value.name if value is not None else "" for value in (*node.inputs, *node.outputs)]
+        numbers = [str(value) for name, value in sorted(node.attributes.items()) if name in ("perm", "pads")]
+        parts.append(f"{len(around)} {node.op_type} {names} {numbers}")
+    return "\n".join(parts)
 
 
 def inline_functions(model: ir.Model) -> ir.Model:
@@ -93,20 +117,34 @@ def sort_nodes(model: ir.Model) -> ir.Model:
     return model
 
 
-PASSES: tuple[Callable[[ir.Model], ir.Model], ...] = (
+_PREPARATIONS = (
     inline_functions,
     sort_nodes,
     name_everything,
     lift_constants,
     remove_identities,
     remove_dead,
-    infer_shapes,
+)
+
+PASSES: tuple[Callable[[ir.Model], ir.Model], ...] = (
+    define_erfc,
+    fold_dimensions,
     fold_constants,
+    resolve_branches,
+    settle_reshapes,
+    remove_dead,
+    merge_casts,
+    merge_transposes,
+    cancel_transposes,
+    merge_reshapes,
+    remove_no_ops,
+    share_constants,
+    merge_duplicates,
     fold_pads,
     fold_batch_norms,
+    fold_scales,
     fold_biases,
     remove_dead,
-    name_symbols,
     infer_shapes,
 )
-"""What `clean` does, in this order; shapes are known before the passes that need them."""
+"""What `clean` repeats in this order until nothing changes; shapes are known before and after."""

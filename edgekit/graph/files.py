@@ -18,6 +18,8 @@ MIN_OPSET = 13
 """The first opset whose QuantizeLinear and DequantizeLinear know one scale per channel."""
 
 _MIN_IR_VERSION = 8
+_SHOWN_BYTES = 1024
+"""Smaller constants are shown to ONNX's version converter, which may have to read them."""
 _MAX_INLINE_BYTES = 1_800_000_000
 """A protobuf message ends at 2 GiB; weights beyond this go to a file beside it."""
 
@@ -40,27 +42,69 @@ def load(path: Path) -> ir.Model:
     return infer_shapes(raise_opset(model))
 
 
-def raise_opset(model: ir.Model) -> ir.Model:
-    """The model itself when its opset is new enough, else one brought to `MIN_OPSET` by ONNX's version converter."""
+def raise_opset(model: ir.Model, opset: int = MIN_OPSET) -> ir.Model:
+    """The model itself when its opset is new enough, else one brought to `opset` by ONNX's version converter.
+
+    Raises:
+        ConversionError: The converter cannot do it.
+    """
     import onnx
     import onnx_ir as ir
 
-    opset = model.graph.opset_imports.get("")
-    if opset is None or opset >= MIN_OPSET:
+    present = model.graph.opset_imports.get("")
+    if present is None or present >= opset:
         return model
+    _refuse_flattening(model, present)
     _load_external(model)
+    weights = _detach_weights(model)
     try:
-        raised = onnx.version_converter.convert_version(ir.to_proto(model), MIN_OPSET)
+        raised = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), opset))
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
         raise ConversionError(
-            f"opset {opset} cannot be raised to {MIN_OPSET}",
+            f"opset {present} cannot be raised to {opset}",
             step="onnx -> hub",
             vendor_message=str(error),
-            hint=f"export the model with opset {MIN_OPSET} or newer",
+            hint=f"export the model with opset {opset} or newer",
         ) from error
-    model = ir.from_proto(raised)
-    model.ir_version = max(model.ir_version, _MIN_IR_VERSION)
-    return model
+    finally:
+        _attach_weights(model, weights)
+    _attach_weights(raised, weights)
+    raised.ir_version = max(raised.ir_version, _MIN_IR_VERSION)
+    raised.metadata_props.update(model.metadata_props)
+    return raised
+
+
+def _refuse_flattening(model: ir.Model, present: int) -> None:
+    """Until opset 13 Hardmax looked at all axes from its own on at once; the version converter does not adapt it."""
+    for node, _ in walk(model.graph) if present < MIN_OPSET else ():
+        shape = node.inputs[0].shape if node.op_type == "Hardmax" and node.inputs[0] is not None else None
+        axis = int(node.attributes.get_int("axis", 1) or 0) if node.op_type == "Hardmax" else -1
+        if node.op_type == "Hardmax" and axis != -1 and (shape is None or axis != len(shape) - 1):
+            raise ConversionError(
+                f"Hardmax {node.name!r} of opset {present} over several axes has no newer form",
+                step="onnx -> hub",
+                hint=f"export the model with opset {MIN_OPSET} or newer",
+            )
+
+
+def _detach_weights(model: ir.Model) -> dict[str, ir.TensorProtocol]:
+    """Makes inputs of the large initializers: the converter need not see them, and protobuf ends at 2 GiB."""
+    weights: dict[str, ir.TensorProtocol] = {}
+    for name, value in list(model.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > _SHOWN_BYTES and not value.is_graph_input():
+            weights[name] = tensor
+            del model.graph.initializers[name]
+            value.const_value = None
+            model.graph.inputs.append(value)
+    return weights
+
+
+def _attach_weights(model: ir.Model, weights: dict[str, ir.TensorProtocol]) -> None:
+    for value in [value for value in model.graph.inputs if value.name in weights]:
+        model.graph.inputs.remove(value)
+        value.const_value = weights[value.name or ""]
+        model.graph.register_initializer(value)
 
 
 def _load_external(model: ir.Model) -> None:

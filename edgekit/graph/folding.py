@@ -2,68 +2,159 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgekit.graph.absorbing import only_producer
 from edgekit.graph.walking import (
     constant,
     fresh_name,
     initializer,
-    int_attribute,
+    is_constant,
     rank,
     replace_value,
     static_shape,
     value_names,
+    walk,
 )
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["fold_batch_norms", "fold_biases", "fold_constants", "fold_pads"]
+__all__ = ["fold_biases", "fold_constants", "fold_pads"]
 
 _FOLDABLE = frozenset((
-    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Exp", "Expand", "Flatten",
-    "Floor", "Gather", "Greater", "Identity", "Less", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Range",
-    "Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice", "Split",
-    "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+    "Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "Cos",
+    "CumSum", "Div", "Equal", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND",
+    "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "MatMul", "Max", "Mean", "Min", "Mod",
+    "Mul", "Neg", "NonZero", "Not", "OneHot", "Or", "Pad", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean",
+    "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Round", "ScatterND", "Shape", "Sigmoid", "Sign", "Sin",
+    "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze",
+    "Where", "Xor",
 ))  # fmt: skip
-_SMALL_BYTES = 4096
-"""A folded result may be larger than the constants it came from up to this; beyond, the file would grow."""
+_GROWTH_BYTES = 4096
+"""What a folded operation may add to the file; it is about what the operation itself costs to run and to store."""
+_TOTAL_GROWTH = 256
+"""How many such additions there may be: the constants of a graph grow by a megabyte at most."""
 
 
-def fold_constants(model: ir.Model) -> ir.Model:
-    """Operations on constants alone become their result, unless that would make the file larger.
+def fold_constants(model: ir.Model, growth: int = _GROWTH_BYTES) -> ir.Model:
+    """Operations on constants alone become their result, unless that would make the file noticeably larger.
 
-    QuantizeLinear and DequantizeLinear stay: a weight stored in integers is to remain so.
+    Operations on the same constant are judged together, since it goes only with the last of them. QuantizeLinear and
+    DequantizeLinear stay: a weight stored in integers is to remain so.
+
+    Args:
+        growth: Bytes by which the constants may grow for each operation that goes, and by 256 times this in all. A
+            result larger than its operands and this together is not even computed.
     """
-    taken = value_names(model.graph)
-    for node in list(model.graph):
-        if node.domain != "" or node.op_type not in _FOLDABLE or any(o.is_graph_output() for o in node.outputs):
+    results = _compute(model, growth)
+    taken, left = value_names(model.graph), growth * _TOTAL_GROWTH
+    for together in _groups(results, growth):
+        added = _added_bytes(together, results)
+        chosen = together
+        if added > min(growth * len(together), left):
+            chosen = [node for node in together if _bytes(node, results) <= growth]
+            added = sum(_bytes(node, results) for node in chosen)
+        if added > left:
             continue
-        arrays = _operands(node)
-        if arrays is None:
-            continue
-        results = _evaluate(node, arrays)
-        used = [(old, new) for old, new in zip(node.outputs, results, strict=False) if old.uses()]
-        if sum(new.nbytes for _, new in used) > max(_SMALL_BYTES, sum(array.nbytes for array in arrays)):
-            continue
-        for old, new in used:
-            name = fresh_name(taken, f"{old.name}_folded")
-            replace_value(old, initializer(model.graph, name, new))
-        model.graph.remove(node, safe=True)
+        left -= max(0, added)
+        for node in chosen:
+            for old, new in zip(node.outputs, results[node], strict=False):
+                if old.uses():
+                    replace_value(old, initializer(model.graph, fresh_name(taken, f"{old.name}_folded"), new))
+        for node in reversed(chosen):
+            if node.graph is not None:
+                node.graph.remove(node, safe=True)
     return model
 
 
-def _operands(node: ir.Node) -> list[np.ndarray] | None:
+def _compute(model: ir.Model, growth: int) -> dict[ir.Node, list[np.ndarray]]:
+    """The results of every operation whose operands are known, in the order of the graph."""
+    known: dict[ir.Value, np.ndarray] = {}
+    results: dict[ir.Node, list[np.ndarray]] = {}
+    for node, _ in walk(model.graph):
+        if node.domain != "" or node.op_type not in _FOLDABLE or any(o.is_graph_output() for o in node.outputs):
+            continue
+        arrays = _operands(node, known)
+        if arrays is None or _expected_bytes(node, arrays) > sum(array.nbytes for array in arrays) + growth:
+            continue
+        results[node] = _evaluate(node, arrays)
+        known.update(zip(node.outputs, results[node], strict=False))
+    return results
+
+
+def _groups(results: dict[ir.Node, list[np.ndarray]], growth: int) -> list[list[ir.Node]]:
+    """The operations, those together that read one another's results or the same constant of some size."""
+    group_of: dict[ir.Node, list[ir.Node]] = {}
+    readers: dict[ir.Value, ir.Node] = {}
+    for node in results:
+        own = [node]
+        for value in node.inputs:
+            if value is None or (value.const_value is not None and value.const_value.nbytes <= growth):
+                continue
+            other = value.producer() if value.const_value is None else readers.setdefault(value, node)
+            if other in group_of and group_of[other] is not own:
+                own = [*group_of[other], *own]
+                group_of.update(dict.fromkeys(own, own))
+        group_of[node] = own
+    order = {node: place for place, node in enumerate(results)}
+    unique = {id(group): group for group in group_of.values()}
+    return [sorted(group, key=order.__getitem__) for group in unique.values()]
+
+
+def _bytes(node: ir.Node, results: dict[ir.Node, list[np.ndarray]]) -> int:
+    return sum(new.nbytes for old, new in zip(node.outputs, results[node], strict=False) if old.uses())
+
+
+def _added_bytes(together: list[ir.Node], results: dict[ir.Node, list[np.ndarray]]) -> int:
+    """How much larger the constants are once these operations are gone, and what nobody else reads."""
+    inside = set(together)
+
+    def is_inner(value: ir.Value) -> bool:
+        return all(user in inside for user, _ in value.uses())
+
+    kept = [
+        new.nbytes
+        for node in together
+        for old, new in zip(node.outputs, results[node], strict=False)
+        if not is_inner(old)
+    ]
+    operands = {value for node in together for value in node.inputs if value is not None}
+    freed = [value.const_value.nbytes for value in operands if value.const_value is not None and is_inner(value)]
+    return sum(kept) - sum(freed)
+
+
+def _expected_bytes(node: ir.Node, arrays: list[np.ndarray]) -> float:
+    """How large the results will be, as far as that is known before they are computed; 0 for not at all."""
+    if node.op_type == "ConstantOfShape":
+        return float(np.prod(arrays[0].astype("float64")))
+    if node.op_type == "Range":
+        start, limit, delta = (float(array) for array in arrays)
+        return (limit - start) / delta * arrays[0].itemsize if delta else math.inf
+    shapes = [(static_shape(value), value.dtype) for value in node.outputs if value.uses()]
+    return sum(math.prod(shape) * dtype.itemsize for shape, dtype in shapes if shape is not None and dtype is not None)
+
+
+def _operands(node: ir.Node, known: dict[ir.Value, np.ndarray]) -> list[np.ndarray] | None:
     """What the node computes on when that is known now; for Shape and Size a known shape is enough."""
-    if node.op_type in ("Shape", "Size"):
+    if node.op_type in ("Shape", "Size", "EyeLike"):
         shape = static_shape(node.inputs[0])
-        return None if shape is None else [np.broadcast_to(np.zeros((), np.uint8), shape)]
-    arrays = [constant(value) for value in node.inputs if value is not None]
+        return None if shape is None else [np.broadcast_to(np.zeros((), _dtype(node.inputs[0])), shape)]
+    if not all(value in known or is_constant(value) for value in node.inputs if value is not None):
+        return None
+    arrays = [known[value] if value in known else constant(value) for value in node.inputs if value is not None]
     if any(array is None or array.dtype.kind not in "fiub" for array in arrays):
         return None
     return [array for array in arrays if array is not None]
+
+
+def _dtype(value: ir.Value | None) -> np.dtype:
+    """A dtype for an operand of which only the shape counts, but for the type EyeLike takes over."""
+    known = None if value is None or value.dtype is None else value.dtype.numpy()
+    return known if known is not None and known.kind in "fiub" else np.dtype("uint8")
 
 
 def _evaluate(node: ir.Node, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -87,59 +178,10 @@ def _evaluate(node: ir.Node, arrays: list[np.ndarray]) -> list[np.ndarray]:
     return [np.asarray(result) for result in results]
 
 
-def fold_batch_norms(model: ir.Model) -> ir.Model:
-    """A BatchNormalization that follows a convolution goes into its weights and bias."""
-    taken = value_names(model.graph)
-    for norm in list(model.graph):
-        if norm.op_type != "BatchNormalization" or int_attribute(norm, "training_mode", 0):
-            continue
-        conv = _only_producer(norm.inputs[0], "Conv")
-        statistics = [constant(value) for value in norm.inputs[1:5]]
-        if conv is None or any(array is None for array in statistics):
-            continue
-        weight, bias = _weight_of_its_own(conv), constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
-        if weight is None or (len(conv.inputs) > 2 and conv.inputs[2] is not None and bias is None):
-            continue
-        gamma, beta, mean, variance = (np.asarray(array, "float64") for array in statistics)
-        epsilon = norm.attributes.get_float("epsilon", 1e-5)
-        factor = gamma / np.sqrt(variance + epsilon)
-        shift = beta + (0.0 - mean if bias is None else bias - mean) * factor
-        scaled = weight * factor.reshape([-1] + [1] * (weight.ndim - 1))
-        _set_input(model, conv, 1, scaled.astype(weight.dtype), taken)
-        _set_input(model, conv, 2, shift.astype(weight.dtype), taken)
-        replace_value(norm.outputs[0], conv.outputs[0])
-        model.graph.remove(norm, safe=True)
-    return model
-
-
-def _only_producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    """The node of `op_type` that makes a value for a single reader in the same graph."""
-    node = value.producer() if value is not None else None
-    if value is None or node is None or node.op_type != op_type or node.domain != "":
-        return None
-    readers = [user for user, _ in value.uses()]
-    same_graph = all(user.graph is node.graph for user in readers)
-    return node if len(readers) == 1 and same_graph and not value.is_graph_output() else None
-
-
-def _weight_of_its_own(node: ir.Node) -> np.ndarray | None:
-    value = node.inputs[1]
-    return constant(value) if value is not None and len(value.uses()) == 1 else None
-
-
-def _set_input(model: ir.Model, node: ir.Node, index: int, array: np.ndarray, taken: set[str]) -> None:
-    old = node.inputs[index] if index < len(node.inputs) else None
-    base = old.name if old is not None and old.name else f"{node.name}_{'bias' if index == 2 else 'weight'}"
-    value = initializer(model.graph, fresh_name(taken, f"{base}_folded"), array)
-    if index >= len(node.inputs):
-        node.resize_inputs(index + 1)
-    node.replace_input_with(index, value)
-
-
 def fold_pads(model: ir.Model) -> ir.Model:
     """Zeros put around an image before a convolution become the convolution's own padding."""
     for conv in list(model.graph):
-        pad = _only_producer(conv.inputs[0], "Pad") if conv.op_type == "Conv" and conv.domain == "" else None
+        pad = only_producer(conv.inputs[0], "Pad") if conv.op_type == "Conv" and conv.domain == "" else None
         amounts = _zero_pads(pad) if pad is not None else None
         if pad is None or amounts is None or conv.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
             continue
@@ -195,12 +237,12 @@ def fold_biases(model: ir.Model) -> ir.Model:
 
 def _product_and_bias(add: ir.Node) -> tuple[ir.Node, ir.Value] | None:
     for left, right in ((0, 1), (1, 0)):
-        product, bias = _only_producer(add.inputs[left], "MatMul"), add.inputs[right]
-        if product is None or bias is None or constant(bias) is None:
+        product, bias = only_producer(add.inputs[left], "MatMul"), add.inputs[right]
+        if product is None or bias is None or not is_constant(bias) or not is_constant(product.inputs[1]):
             continue
-        weight = constant(product.inputs[1])
-        if weight is None or weight.ndim != 2 or rank(product.inputs[0]) != 2:
+        shape = static_shape(product.inputs[1])
+        if shape is None or len(shape) != 2 or rank(product.inputs[0]) != 2:
             continue
-        if static_shape(bias) in ((weight.shape[1],), (1, weight.shape[1])):
+        if static_shape(bias) in ((shape[1],), (1, shape[1])):
             return product, bias
     return None

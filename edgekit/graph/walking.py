@@ -42,9 +42,21 @@ def walk(graph: ir.Graph, around: tuple[str, ...] = ()) -> Iterator[tuple[ir.Nod
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
     """The numbers of an initializer, or None for a value that is only known when the model runs."""
-    if value is None or value.const_value is None or value.is_graph_input():
+    if value is None or value.const_value is None or not is_constant(value):
         return None
     return value.const_value.numpy()
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether `constant` knows the numbers; reading those of a large weight takes time."""
+    return value is not None and value.const_value is not None and not value.is_graph_input()
+
+
+def constant_size(value: ir.Value | None) -> int | None:
+    """How many numbers an initializer has; None for what is no constant."""
+    if value is None or value.const_value is None or not is_constant(value):
+        return None
+    return int(value.const_value.size)
 
 
 def dtype_name(value: ir.Value) -> str:
@@ -91,6 +103,17 @@ def replace_value(old: ir.Value, new: ir.Value) -> None:
     if was_output:
         old.name = None
         new.name = name
+
+
+def put_for(node: ir.Node, other: ir.Node) -> None:
+    """Puts a node for another one, whose first output's name, shape and dtype it takes over."""
+    graph, old, new = node.graph, node.outputs[0], other.outputs[0]
+    assert graph is not None
+    name, new.shape, new.type = old.name, old.shape, old.type
+    graph.insert_before(node, other)
+    replace_value(old, new)
+    graph.remove(node, safe=True)
+    new.name = name
 
 
 def initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:

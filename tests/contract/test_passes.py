@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgekit.graph import cleaning, folding, naming
+from edgekit.graph import absorbing, cleaning, folding, naming
 from edgekit.graph.cleaning import clean
 from edgekit.graph.shapes import infer_shapes
 from edgekit.testing.pass_contract import PassContract
@@ -35,13 +35,13 @@ class TestClean(PassContract):
 
 
 class TestFoldBatchNorms(PassContract):
-    change = staticmethod(folding.fold_batch_norms)
+    change = staticmethod(absorbing.fold_batch_norms)
     sample = staticmethod(lambda: batch_norm(", o"))
     tolerance = 1e-5
 
 
 class TestFoldBatchNormsWithoutBias(PassContract):
-    change = staticmethod(folding.fold_batch_norms)
+    change = staticmethod(absorbing.fold_batch_norms)
     sample = staticmethod(batch_norm)
     tolerance = 1e-5
 
