@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.edgekit-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-photos assets test lint types docs bench check constraints clean system
+.PHONY: help setup demo demo-photos assets test ops lint types docs bench check constraints clean system
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,9 @@ system:  ## what the tests need of the system: espeak-ng, which speaks the words
 
 test: setup system  ## every test
 	$(BIN)/python -m pytest
+
+ops: setup  ## ONNX's own node tests through every writer, judged by the committed baseline
+	$(BIN)/python -m tests.ops
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -13,17 +13,42 @@ from edgekit.converters._onnx_wire import looks_like_onnx
 from edgekit.errors import ArtifactError, ConversionError, UnsupportedError
 from edgekit.graph.cleaning import clean
 from edgekit.graph.files import load, save
+from edgekit.graph.legalizing import (
+    Rule,
+    extend_mask,
+    legalize,
+    lower_opset,
+    move_batch_behind_time,
+    natural_unpooled_shape,
+    refuse_gaps,
+    split_weight_zero_points,
+    state_attribute,
+)
 from edgekit.graph.operations import require_known
 from edgekit.graph.shapes import signature
+from edgekit.graph.walking import constant, rank, static_shape
 from edgekit.registry import RUNTIMES, Probe, installed
 from edgekit.runtime import EngineOptions, Session
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from edgekit.quantize.plan import QuantPlan
 
-__all__ = ["CONVERTER", "OnnxConverter"]
+__all__ = ["CONVERTER", "OnnxConverter", "read_graph"]
 
 _PACKAGES = ("onnx", "onnx-ir")
+_LAST_OPSETS = {"RoiAlign": 21}
+"""ONNX Runtime 1.31 has no kernel for RoiAlign-22, which differs from RoiAlign-16 in dtypes alone."""
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("RNN", "GRU", "LSTM"), move_batch_behind_time),  # ONNX Runtime has layout 0 only
+    "Attention": extend_mask,  # which ONNX Runtime wants as long as the keys
+    "ConvInteger": split_weight_zero_points,  # one zero point for all channels is what ONNX Runtime has
+    # Shape inference of onnx 1.23 takes the defaults of these two for something else.
+    "MeanVarianceNormalization": state_attribute("axes", [0, 2, 3]),
+    "STFT": state_attribute("onesided", 1),
+}
 
 
 class OnnxConverter:
@@ -34,6 +59,9 @@ class OnnxConverter:
     suffix = ".onnx"
     reads = True
     writes = True
+    reading = "as it is; the opset is raised where it is older than 13"
+    writing = "edgekit, by onnx-ir; checked by ONNX's own checker"
+    fixes_sizes = False
     exports = ("hub",)
     roads: tuple[DirectRoad, ...] = ()
 
@@ -53,9 +81,7 @@ class OnnxConverter:
             UnsupportedError: Operations ONNX Runtime does not know, or inputs that are no tensors.
         """
         self.probe().require("the onnx converter")
-        _check_source(path)
-        graph = clean(load(path))
-        require_known(graph, path.name)
+        graph = read_graph(path)
         engine = RUNTIMES.get("onnx")
         promised = signature(graph)
         session = Session(engine.open(path, EngineOptions(threads=1)), runtime="onnx", signature=promised)
@@ -71,11 +97,14 @@ class OnnxConverter:
         """Writes fp32; fp16, which stores half and computes single; or w8a8 as QDQ. The inputs and outputs are float.
 
         Raises:
-            UnsupportedError: Another precision is asked for, or w8a8 without a plan, or operations are not ONNX's.
+            UnsupportedError: Another precision is asked for, or w8a8 without a plan, or operations are not ONNX's, or
+                ONNX Runtime would compute them otherwise than ONNX defines them.
             ConversionError: What was written is not valid ONNX.
         """
         self.probe().require("the onnx converter")
         require_known(graph, "the model")
+        graph = lower_opset(legalize(graph, _RULES), _LAST_OPSETS)
+        refuse_gaps(graph, {"ConvInteger": _zero_points, "MaxUnpool": _unpooling}, "ONNX Runtime")
         notes: list[str] = []
         if precision == "fp16":
             graph, kept = halve_weights(graph)
@@ -92,6 +121,49 @@ class OnnxConverter:
             )
         files = _write_checked(graph, path)
         return Written(files, notes=tuple(notes), versions=installed(*_PACKAGES))
+
+
+def _zero_points(node: ir.Node) -> str:
+    shape = static_shape(node.inputs[3]) if len(node.inputs) > 3 else ()
+    return (
+        "" if shape in ((), (1,)) else "a zero point for each channel of the weights must be a constant, of one group"
+    )
+
+
+def _unpooling(node: ir.Node) -> str:
+    """ONNX counts the indices in the shape before the extra border, ONNX Runtime in the one after."""
+    told = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return ""
+    is_natural = told is not None and tuple(told.tolist()) == natural_unpooled_shape(node)
+    return "" if is_natural else "with another output_shape than it has by itself, its indices mean another place"
+
+
+def read_graph(path: Path) -> ir.Model:
+    """The cleaned hub graph of an .onnx file, which takes and gives what the file says.
+
+    Raises:
+        ArtifactError: The file is damaged, or names weights outside its own folder.
+        ConversionError: Its opset is too old, and cannot be raised without other inputs or outputs.
+        UnsupportedError: Operations that ONNX does not define.
+    """
+    declared = _check_source(path)
+    graph = clean(load(path))
+    said = {value.name: value.type.tensor_type for value in (*declared.graph.input, *declared.graph.output)}
+    changed = [
+        f"{value.name} has {rank(value)} dimensions instead of {len(said[value.name].shape.dim)}"
+        for value in (*graph.graph.inputs, *graph.graph.outputs)
+        if value.name in said and said[value.name].HasField("shape") and value.shape is not None
+        if rank(value) != len(said[value.name].shape.dim)
+    ]
+    if changed:
+        raise ConversionError(
+            f"a newer opset would change the model: {', '.join(changed)}",
+            step="onnx -> hub",
+            hint="export the model with opset 13 or newer",
+        )
+    require_known(graph, path.name)
+    return graph
 
 
 @functools.cache
@@ -125,8 +197,8 @@ def _write_checked(graph: Any, path: Path) -> tuple[Path, ...]:
     return files
 
 
-def _check_source(path: Path) -> None:
-    """Raises ArtifactError for a file that is not valid, or that would make an engine read outside its folder."""
+def _check_source(path: Path) -> Any:
+    """The model without its weights; raises ArtifactError for one that is not valid or reads outside its folder."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -141,6 +213,7 @@ def _check_source(path: Path) -> None:
         raise ArtifactError(
             f"{path} is not valid ONNX: {str(error).splitlines()[0]}", hint="export it again"
         ) from error
+    return model
 
 
 def _check_external(model: Any, folder: Path) -> None:

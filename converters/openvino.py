@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.converter import DirectRoad, RoadRequest, SourceModel, Written
+from edgekit.converters._openvino_gaps import for_openvino
 from edgekit.errors import ConversionError, UnsupportedError
 from edgekit.graph.files import save
 from edgekit.graph.operations import require_known
@@ -24,12 +26,14 @@ __all__ = ["CONVERTER", "ROADS", "OpenVINOConverter"]
 _CHILD = "edgekit.converters._openvino_child"
 _PRECISIONS = ("fp32", "fp16", "w8a8")
 _TIMEOUT_S = 1800.0
+Convert = Callable[[str, str, str, str | None], dict[str, Any]]
+"""`edgekit.converters._openvino_child.convert`, or what calls it elsewhere."""
 _HALF_NOTE = "weights are stored in half precision; inputs, outputs and, unless asked otherwise, arithmetic are fp32"
 
 
 def _drive_saved_model(source: SourceModel, request: RoadRequest) -> Written:
     """Reads the SavedModel as it is, loops of recurrent layers included."""
-    answer = _convert(source.exports["saved_model"], request.path, request.precision, None)
+    answer = _convert_in_child(str(source.exports["saved_model"]), str(request.path), request.precision, None)
     inputs, outputs = _match(source.signature, answer["inputs"], answer["outputs"])
     notes = (_HALF_NOTE,) if request.precision == "fp16" else ()
     return Written(_files(request.path), inputs, outputs, notes, {"openvino": answer["version"]})
@@ -38,6 +42,7 @@ def _drive_saved_model(source: SourceModel, request: RoadRequest) -> Written:
 ROADS = (
     DirectRoad(
         name="SavedModel -> openvino (OpenVINO's own reader)",
+        word="openvino",
         needs="saved_model",
         format="openvino",
         precisions=("fp32", "fp16"),
@@ -55,8 +60,15 @@ class OpenVINOConverter:
     suffix = ".xml"
     reads = False
     writes = True
+    reading = ""
+    writing = "OpenVINO's reader in a process of its own, integers placed by edgekit"
+    fixes_sizes = False
     exports: tuple[str, ...] = ()
     roads = ROADS
+
+    def __init__(self, convert: Convert | None = None) -> None:
+        """With the child's `convert`, or, for who is a child already, another way of calling it."""
+        self._convert = convert or _convert_in_child
 
     def probe(self) -> Probe:
         """Whether openvino is installed and its process starts."""
@@ -66,7 +78,7 @@ class OpenVINOConverter:
         """Writes fp32; fp16, which stores half; or w8a8, with FakeQuantize where the plan has activations.
 
         Raises:
-            UnsupportedError: Another precision, w8a8 without a plan, or operations OpenVINO does not read.
+            UnsupportedError: Another precision, w8a8 without a plan, or operations OpenVINO lacks or gets wrong.
             ConversionError: OpenVINO failed, or its process died.
         """
         self.probe().require("the openvino converter")
@@ -75,12 +87,13 @@ class OpenVINOConverter:
             raise UnsupportedError(
                 f"the openvino writer cannot write {precision!r}", hint="fp32, fp16, or w8a8 with a plan"
             )
+        graph = for_openvino(graph)
         with tempfile.TemporaryDirectory(prefix="edgekit-openvino-") as folder:
             hub = Path(folder) / "hub.onnx"
             save(graph, hub)
             if plan is not None and precision == "w8a8":
                 _leave_plan(graph, plan, Path(folder))
-            answer = _convert(hub, path, precision, Path(folder) if precision == "w8a8" else None)
+            answer = self._convert(str(hub), str(path), precision, folder if precision == "w8a8" else None)
         inputs, outputs = _match(signature(graph), answer["inputs"], answer["outputs"])
         notes = [_HALF_NOTE] if precision == "fp16" else []
         notes += plan.notes() if plan is not None and precision == "w8a8" else []
@@ -94,15 +107,10 @@ def _leave_plan(graph: Any, plan: QuantPlan, folder: Path) -> None:
     write_plan(plan, {name: array for name, array in arrays.items() if array is not None}, folder)
 
 
-def _convert(source: Path, target: Path, precision: str, plan: Path | None) -> dict[str, Any]:
+def _convert_in_child(source: str, target: str, precision: str, plan: str | None) -> dict[str, Any]:
     with Worker("OpenVINO's converter", env={"PYTHONHASHSEED": "0"}) as worker:
         answer: dict[str, Any] = worker.call(
-            f"{_CHILD}:convert",
-            timeout_s=_TIMEOUT_S,
-            source=str(source),
-            target=str(target),
-            precision=precision,
-            plan=None if plan is None else str(plan),
+            f"{_CHILD}:convert", timeout_s=_TIMEOUT_S, source=source, target=target, precision=precision, plan=plan
         )
     return answer
 
@@ -113,9 +121,14 @@ def _files(path: Path) -> tuple[Path, ...]:
 
 def _match(promised: Signature, inputs: list[str], outputs: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     """The file's name for each of ours, where the road kept it; raises ConversionError when an input got lost."""
-    if len(inputs) != len(promised.inputs) or len(outputs) != len(promised.outputs):
+    if len(outputs) != len(promised.outputs):
+        raise ConversionError(f"OpenVINO's file has outputs {outputs}, not those of {promised}", step="-> openvino")
+    if len(inputs) != len(promised.inputs):
+        lost = [spec.name for spec in promised.inputs if spec.name not in inputs]
         raise ConversionError(
-            f"OpenVINO's file has inputs {inputs} and outputs {outputs}, not those of {promised}", step="-> openvino"
+            f"OpenVINO leaves out inputs on which no output depends: {', '.join(lost) or inputs}",
+            step="-> openvino",
+            hint="export the model without them",
         )
     return (
         {spec.name: spec.name for spec in promised.inputs if spec.name in inputs},

@@ -14,6 +14,7 @@ os.environ.update(COLUMNS="100", NO_COLOR="1")
 import edgekit
 from edgekit import errors
 from edgekit.cli.group import GROUP, command_paths
+from edgekit.ops import coverage, how_much, list_ops
 from edgekit.processing import PRESETS, STEPS
 from edgekit.recipe import ALIASES, NAMED
 from edgekit.registry import CONVERTERS, MODELS, RUNTIMES
@@ -134,7 +135,30 @@ def described(name: str, value: object) -> str:
     return text
 
 
-PAGES = {"tables.md": tables_page, "cli.md": command_page, "python.md": python_page}
+def ops_page() -> str:
+    """What `make ops` measured: a row a format, then a row an operation."""
+    measured = coverage()
+    formats = measured["formats"]
+    text = (
+        f"# Operations\nONNX's own tests of single operations ({measured['source']}), through the hub, each writer and "
+        "its engine. *Strict* is equal values, shape and dtype; *right* forgives another width of integer or float, a "
+        "scalar as [1], and one step of 8 bits. What is not right is refused by the writer: no file is written that "
+        "computes something else. `make ops` measures this again.\n\n"
+    )
+    rows = []
+    for name, figures in formats.items():
+        tests = figures["tests"]
+        shares = [f"{figures[key]} of {tests} ({100 * figures[key] / tests:.1f} %)" for key in ("strict", "right")]
+        rows.append([name, *shares, f"{figures['whole']} of {figures['ops']}"])
+    text += table(["format", "strict", "right", "operations whole"], rows) + "\n"
+    body = [
+        [f"`{item['name']}`", item["tests"], *(how_much(item["right"][name], item["tests"]) for name in formats)]
+        for item in list_ops()
+    ]
+    return text + table(["operation", "tests", *formats], body)
+
+
+PAGES = {"tables.md": tables_page, "ops.md": ops_page, "cli.md": command_page, "python.md": python_page}
 
 
 def main() -> int:

@@ -16,18 +16,18 @@ __all__ = ["COMMAND"]
     "list",
     cls=Command,
     example="edgekit list targets",
-    help="List the targets, runtimes, recipes or models there are, those of installed packages too.",
+    help="List the targets, runtimes, recipes and models there are, those of installed packages too, or ONNX's "
+    "operations with the formats they can be written to.",
 )
-@click.argument("what", type=click.Choice(["targets", "runtimes", "recipes", "models"]))
+@click.argument("what", type=click.Choice(["targets", "runtimes", "recipes", "models", "ops"]))
 @options.as_json
 @options.common
 def COMMAND(what: str, as_json: bool) -> None:  # noqa: N802
     from edgekit.cli.output import answer
     from edgekit.report import listing_view
 
-    items: list[dict[str, Any]] = {"targets": _targets, "runtimes": _runtimes, "recipes": _recipes, "models": _models}[
-        what
-    ]()
+    makers = {"targets": _targets, "runtimes": _runtimes, "recipes": _recipes, "models": _models, "ops": _ops}
+    items = makers[what]()
     answer({what: items}, lambda: listing_view.view(what, items), schema="edgekit.list", as_json=as_json)
 
 
@@ -65,3 +65,9 @@ def _models() -> list[dict[str, Any]]:
     from edgekit.catalog import list_models
 
     return list_models()
+
+
+def _ops() -> list[dict[str, Any]]:
+    from edgekit.ops import list_ops
+
+    return list_ops()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgekit.ops import how_much
 from edgekit.report.document import Document, table
 from edgekit.report.units import dash
 
@@ -22,6 +23,8 @@ def view(what: str, items: Sequence[Mapping[str, Any]]) -> Document:
     """A row an item, of the fields people choose by."""
     if what == "models":
         return _models(items)
+    if what == "ops":
+        return _ops(items)
     names = _COLUMNS[what]
     rows = [[_words(item.get(name)) for name in names] for item in items]
     return Document(what, (table(names, rows),))
@@ -50,6 +53,16 @@ def _models(items: Sequence[Mapping[str, Any]]) -> Document:
             table(_PUBLISHED, published, "Published files, known by their content"),
         ),
     )
+
+
+def _ops(items: Sequence[Mapping[str, Any]]) -> Document:
+    """A row an operation, with how many of its node tests pass in each format."""
+    formats = list(items[0]["right"]) if items else []
+    rows = [
+        [item["name"], str(item["tests"]), *(how_much(item["right"][format], item["tests"]) for format in formats)]
+        for item in items
+    ]
+    return Document("ops", (table(("op", "tests>", *formats), rows, "How many of ONNX's node tests pass"),))
 
 
 def _words(value: Any) -> str:

@@ -36,6 +36,7 @@ def test_inspect_shows_signature_and_variants(typed: Type, null_bundle: Path) ->
         (("list", "runtimes"), "edgekit.list"),
         (("list", "recipes"), "edgekit.list"),
         (("list", "models"), "edgekit.list"),
+        (("list", "ops"), "edgekit.list"),
         (("doctor",), "edgekit.diagnosis"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
@@ -107,7 +108,7 @@ def test_profile_says_progress_only_when_asked(typed: Type, null_bundle: Path) -
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("list", "ops"),
+        ("list", "engines"),
         ("list",),
         ("frobnicate",),
         ("inspect",),
