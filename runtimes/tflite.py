@@ -119,9 +119,12 @@ class OpenTflite:
     def _views(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Arrays on the memory of inputs and outputs; none when the size of an output depends on the data."""
         try:
-            return tuple([self._interpreter.tensor(i)() for i in side] for side in (self._in, self._out))  # type: ignore[return-value]
+            found = tuple([self._interpreter.tensor(i)() for i in side] for side in (self._in, self._out))
         except ValueError:  # no memory yet: it is given when the operation before has run, anew each time
             return [], []
+        # Of a tensor without dimensions the interpreter gives a copied number, which nothing keeps up to date.
+        is_memory = all(isinstance(view, np.ndarray) for side in found for view in side)
+        return found if is_memory else ([], [])  # type: ignore[return-value]
 
     def _run_copying(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         if not self._is_static:

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgekit.converter import DirectRoad, Feeds, RoadRequest, SourceModel, Written
 from edgekit.errors import InputError, UnsupportedError
-from edgekit.registry import Probe, installed
+from edgekit.registry import installed
 from edgekit.spec import Signature
 from edgekit.worker import Worker
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["CONVERTER", "ROADS", "TFLiteConverter"]
+__all__ = ["ROADS"]
 
 _FRAMEWORK = "edgekit.converters._tensorflow_child"
-_CHILD = "edgekit.converters._tflite_child"
+_CHILD = "edgekit.converters.tflite._quantizer_child"
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
 _PACKAGES = ("ai-edge-quantizer", "ai-edge-litert")
-
-
-@functools.cache
-def _probe() -> Probe:
-    versions = installed(*_PACKAGES)
-    if missing := [package for package in _PACKAGES if package not in versions]:
-        return Probe(False, reason=f"{', '.join(missing)} not installed", extra="convert")
-    return Probe(True, version=", ".join(f"{name} {version}" for name, version in versions.items()), extra="convert")
 
 
 def _drive(source: SourceModel, request: RoadRequest) -> Written:
@@ -128,29 +116,12 @@ def _review(facts: dict[str, Any], signature: Signature, request: RoadRequest) -
 ROADS: tuple[DirectRoad, ...] = (
     DirectRoad(
         name="SavedModel -> TFLite (TensorFlow's converter, ai-edge-quantizer)",
+        word="tensorflow",
         needs="saved_model_batch1",
         format="tflite",
         precisions=("fp32", "fp16", "w8a8"),
-        why="keeps NHWC and TFLite's fused operations; the hub does not write TFLite yet",
+        why="when the hub cannot: TensorFlow's own converter knows its own models",
         drive=_drive,
+        better_at=("w8a8",),
     ),
 )
-
-
-class TFLiteConverter:
-    """TFLite as a format: files are reached by the direct roads below; it neither reads nor writes by itself yet."""
-
-    name = "tflite"
-    format = "tflite"
-    suffix = ".tflite"
-    reads = False
-    writes = False
-    exports: tuple[str, ...] = ()
-    roads: tuple[DirectRoad, ...] = ROADS
-
-    def probe(self) -> Probe:
-        """Whether ai-edge-quantizer and ai-edge-litert are installed."""
-        return _probe()
-
-
-CONVERTER = TFLiteConverter()

@@ -1,0 +1,38 @@
+"""Weights stored in half precision, computed with in single precision."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgekit.converters.tflite.model import Graph, Op, Tensor
+
+__all__ = ["halve_constants"]
+
+_MIN_ELEMENTS = 64
+"""Below this a conversion would be larger than what it saves."""
+
+
+def halve_constants(graph: Graph) -> list[str]:
+    """Stores float32 constants as float16 behind a DEQUANTIZE, which engines unfold when they load, in place.
+
+    Returns:
+        Names of those that stay float32 because a number in them is too large for half precision.
+    """
+    halves: dict[Tensor, Tensor] = {}
+    conversions: list[Op] = []
+    kept: list[str] = []
+    for tensor in graph.tensors():
+        if tensor.data is None or tensor.dtype != "float32" or tensor.size < _MIN_ELEMENTS or tensor in graph.outputs:
+            continue
+        with np.errstate(over="ignore", under="ignore"):
+            half = tensor.data.astype("float16")
+        if not np.array_equal(np.isfinite(half), np.isfinite(tensor.data)):
+            kept.append(tensor.name)
+            continue
+        stored = Tensor(f"{tensor.name}/half", tensor.shape, "float16", half)
+        halves[tensor] = Tensor(tensor.name, tensor.shape, "float32")
+        conversions.append(Op("DEQUANTIZE", [stored], [halves[tensor]], {}, tensor.name))
+    for op in graph.ops:
+        op.inputs = [halves.get(tensor, tensor) if tensor is not None else None for tensor in op.inputs]
+    graph.ops = [*conversions, *graph.ops]
+    return kept

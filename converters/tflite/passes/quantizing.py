@@ -1,0 +1,195 @@
+"""Integers where the hub says them: an operation between DEQUANTIZE and QUANTIZE becomes one that computes in integers.
+
+What TFLite's integer kernels ask of scales is from the quantization specification of LiteRT: weights symmetric and per
+output channel, biases in int32 of scale input x weight, one scale around operations that only move numbers, and fixed
+scales behind those whose range is known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgekit.converters.tflite.model import Graph, Op, Tensor
+from edgekit.converters.tflite.passes.rewriting import Rewriter
+from edgekit.spec import QuantParams
+
+__all__ = ["lift_integers"]
+
+_WEIGHTED = {"CONV_2D": (0, 1, 2, 0), "DEPTHWISE_CONV_2D": (0, 1, 2, 3), "FULLY_CONNECTED": (0, 1, 2, 0),
+             "TRANSPOSE_CONV": (2, 1, 3, 0)}  # fmt: skip
+"""Places of data, weights and bias among the inputs, and the axis of the weights along which their scales run."""
+
+_FREE = {"ADD", "SUB", "MUL", "MEAN", "SUM", "HARD_SWISH", "LEAKY_RELU", "PRELU", "BATCH_MATMUL", "RELU", "RELU6",
+         "RELU_N1_TO_1", "ELU"}  # fmt: skip
+"""Operations whose integer kernels take any scales."""
+
+_SAME = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "TRANSPOSE", "CONCATENATION", "SLICE", "STRIDED_SLICE", "GATHER",
+         "SPLIT", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "PAD", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "SQUEEZE",
+         "EXPAND_DIMS", "REVERSE_V2", "TILE", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"}  # fmt: skip
+"""Operations whose integer kernels want one scale for what they take and give."""
+
+_FIXED = {
+    "LOGISTIC": (1 / 256, -128),
+    "SOFTMAX": (1 / 256, -128),
+    "TANH": (1 / 128, 0),
+    "L2_NORMALIZATION": (1 / 128, 0),
+}
+"""Scale and zero point the integer kernel gives."""
+
+
+def lift_integers(graph: Graph) -> None:
+    """Changes `graph` in place; what cannot compute in integers stays float between the conversions that are there."""
+    rewriter = Rewriter(graph)
+    _use_int8(rewriter)
+    for op in list(graph.ops):
+        if rewriter.holds(op) and op.code in (*_WEIGHTED, *_FREE, *_SAME, *_FIXED):
+            _lift(rewriter, op)
+    _fold_constants(rewriter)
+    rewriter.drop_unread([op for op in rewriter.ops() if op.code in ("QUANTIZE", "DEQUANTIZE")])
+    rewriter.finish()
+
+
+def _use_int8(rewriter: Rewriter) -> None:
+    """Takes uint8 for int8: the same real numbers with the zero point 128 lower. Inputs and outputs keep theirs."""
+    graph = rewriter.graph
+    for op in rewriter.ops():
+        if op.code == "DEQUANTIZE":
+            (source,) = op.arguments()
+            if source.dtype == "uint8" and source in graph.inputs:
+                inner = Tensor(f"{source.name}/int8", source.shape, "int8", quant=_shifted(source.quant))
+                rewriter.add(Op("QUANTIZE", [source], [inner], {}, op.source), near=op)
+                rewriter.set_inputs(op, [inner])
+    for tensor in graph.tensors():
+        if tensor.dtype != "uint8" or tensor.quant is None or tensor in graph.inputs or rewriter.is_public(tensor):
+            continue
+        maker, readers = rewriter.producer(tensor), rewriter.consumers(tensor)
+        if (maker is None or maker.code == "QUANTIZE") and all(op.code == "DEQUANTIZE" for op in readers):
+            tensor.quant, tensor.dtype = _shifted(tensor.quant), "int8"
+            if tensor.data is not None:
+                tensor.data = (tensor.data ^ np.uint8(0x80)).view("int8")
+
+
+def _shifted(params: QuantParams | None) -> QuantParams:
+    assert params is not None
+    return QuantParams("int8", params.scale, tuple(zero - 128 for zero in params.zero_point), params.axis)
+
+
+def _lift(rewriter: Rewriter, op: Op) -> None:
+    """Makes one operation compute in integers, if all it takes comes from integers and all it gives goes into some."""
+    wanted = [_wanted(rewriter, tensor) for tensor in op.outputs]
+    places = range(len(op.inputs)) if op.code not in _WEIGHTED else _WEIGHTED[op.code][:2]
+    inputs = list(op.inputs)
+    for place in places:
+        tensor = op.inputs[place]
+        if tensor is None or tensor.dtype != "float32":
+            continue
+        integers = _integers(rewriter, tensor)
+        if integers is None:
+            return
+        inputs[place] = integers
+    if any(params is None for params in wanted):
+        return
+    if op.code in _WEIGHTED and not _lift_bias(rewriter, op, inputs):
+        return
+    if op.code not in _WEIGHTED and any(t.quant is not None and t.quant.axis is not None for t in inputs if t):
+        return
+    given = _scales(rewriter, op, inputs, [params for params in wanted if params is not None])
+    rewriter.set_inputs(op, inputs)
+    old = op.outputs
+    new = [Tensor(t.name, t.shape, "int8", quant=params) for t, params in zip(old, given, strict=True)]
+    rewriter.set_outputs(op, new)
+    for before, after in zip(old, new, strict=True):
+        for quantize in rewriter.consumers(before):
+            if quantize.output.quant == after.quant:
+                rewriter.bypass(quantize, after)
+            else:
+                rewriter.set_inputs(quantize, [after])
+
+
+def _wanted(rewriter: Rewriter, tensor: Tensor) -> QuantParams | None:
+    """The one way in which all who read a float tensor make int8 of it; None where somebody wants it float."""
+    readers = rewriter.consumers(tensor)
+    kinds = {op.output.quant if op.code == "QUANTIZE" else None for op in readers}
+    params = kinds.pop() if len(kinds) == 1 else None
+    is_int8 = params is not None and params.dtype == "int8" and params.axis is None
+    return params if is_int8 and not rewriter.is_public(tensor) else None
+
+
+def _integers(rewriter: Rewriter, tensor: Tensor) -> Tensor | None:
+    """The int8 tensor a float one is made from; None where there is none."""
+    maker = rewriter.producer(tensor)
+    if maker is None or maker.code != "DEQUANTIZE":
+        return None
+    source = maker.inputs[0]
+    return source if source is not None and source.dtype == "int8" and source.quant is not None else None
+
+
+def _lift_bias(rewriter: Rewriter, op: Op, inputs: list[Tensor | None]) -> bool:
+    """Puts the bias of a product into int32; says whether the weights are such as the integer kernel takes."""
+    data, weight, place, axis = _WEIGHTED[op.code]
+    x, w = inputs[data], inputs[weight]
+    bias = op.inputs[place] if len(op.inputs) > place else None
+    if x is None or x.quant is None or x.quant.axis is not None or w is None or w.quant is None or w.data is None:
+        return False
+    if any(w.quant.zero_point) or w.quant.axis not in (None, axis):
+        return False
+    if bias is None:
+        return True
+    real = _real_bias(rewriter, bias)
+    if real is None:
+        return False
+    scale = np.float64(x.quant.scale[0]) * np.asarray(w.quant.scale, "float64")
+    steps = np.rint(real.astype("float64") / scale)
+    if np.abs(steps).max(initial=0) >= 2**31:
+        return False
+    scales = tuple(float(value) for value in scale)
+    params = QuantParams("int32", scales, (0,) * len(scales), None if len(scales) == 1 else 0)
+    inputs[place] = Tensor(bias.name, bias.shape, "int32", steps.astype("int32"), params)
+    return True
+
+
+def _real_bias(rewriter: Rewriter, bias: Tensor) -> np.ndarray | None:
+    """The numbers of a constant bias, whether it is stored as float or as integers."""
+    if bias.data is not None:
+        return bias.data
+    maker = rewriter.producer(bias)
+    source = maker.inputs[0] if maker is not None and maker.code == "DEQUANTIZE" else None
+    return (
+        None if source is None or source.data is None or source.quant is None else source.quant.dequantize(source.data)
+    )
+
+
+def _scales(rewriter: Rewriter, op: Op, inputs: list[Tensor | None], wanted: list[QuantParams]) -> list[QuantParams]:
+    """What the integer kernel gives, and `inputs` brought to one scale where it wants that."""
+    if op.code in _FIXED:
+        scale, zero = _FIXED[op.code]
+        return [QuantParams("int8", (scale,), (zero,))]
+    if op.code not in _SAME:
+        return wanted
+    integers = [
+        tensor for tensor in inputs if tensor is not None and tensor.dtype == "int8" and tensor.quant is not None
+    ]
+    first = wanted[0] if len(integers) > 1 else integers[0].quant
+    assert first is not None
+    for place, tensor in enumerate(inputs):
+        if tensor in integers and tensor is not None and tensor.quant != first:
+            inputs[place] = _rescaled(rewriter, op, tensor, first)
+    return [first] * len(wanted)
+
+
+def _rescaled(rewriter: Rewriter, op: Op, tensor: Tensor, params: QuantParams) -> Tensor:
+    """The same numbers by other steps."""
+    for reader in rewriter.consumers(tensor):
+        if reader.code == "QUANTIZE" and reader.output.quant == params:
+            return reader.output
+    other = Tensor(f"{tensor.name}/rescaled", tensor.shape, "int8", quant=params)
+    rewriter.add(Op("QUANTIZE", [tensor], [other], {}, op.source), near=op)
+    return other
+
+
+def _fold_constants(rewriter: Rewriter) -> None:
+    """Biases that stay float are stored as such: TFLite has no conversion from int32."""
+    for op in rewriter.ops():
+        source = op.inputs[0] if op.code == "DEQUANTIZE" else None
+        if source is not None and source.data is not None and source.quant is not None and source.dtype == "int32":
+            rewriter.bypass(op, Tensor(source.name, source.shape, "float32", source.quant.dequantize(source.data)))
