@@ -118,6 +118,8 @@ class OpenTflite:
 
     def _views(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Arrays on the memory of inputs and outputs; none when the size of an output depends on the data."""
+        if not all(spec.is_static for spec in self.outputs):
+            return [], []  # there may be memory already, that of another shape
         try:
             found = tuple([self._interpreter.tensor(i)() for i in side] for side in (self._in, self._out))
         except ValueError:  # no memory yet: it is given when the operation before has run, anew each time
@@ -132,7 +134,13 @@ class OpenTflite:
         for index, array in zip(self._in, arrays, strict=True):
             self._set(index, array)
         self._invoke()
-        return [self._get(index, 0) for index in self._out]
+        return [self._result(index) for index in self._out]
+
+    def _result(self, index: int) -> np.ndarray:
+        raw = self._interpreter._interpreter
+        shape = raw.TensorSize(index, 0)
+        # An output whose size depends on the data and which is empty is refused as "Invalid tensor size".
+        return self._get(index, 0) if np.prod(shape) else np.zeros(shape, raw.TensorType(index, 0))
 
     def _fit(self, arrays: Sequence[np.ndarray]) -> None:
         shapes = [array.shape for array in arrays]
@@ -226,13 +234,18 @@ def _names(interpreter: Any, inputs: list[Any], outputs: list[Any]) -> tuple[lis
     signatures = interpreter._get_full_signature_list() if hasattr(interpreter, "_get_full_signature_list") else {}
     if len(signatures) == 1:
         (signature,) = signatures.values()
-        named = [
-            ({index: name for name, index in signature[side].items()}, [detail["index"] for detail in details])
-            for side, details in (("inputs", inputs), ("outputs", outputs))
-        ]
-        if all(sorted(by_index) == sorted(indices) for by_index, indices in named):
-            return [named[0][0][i] for i in named[0][1]], [named[1][0][i] for i in named[1][1]]
+        sides = [(signature["inputs"], inputs), (signature["outputs"], outputs)]
+        if all(sorted(given.values()) == sorted(detail["index"] for detail in details) for given, details in sides):
+            return tuple(_in_order(*side) for side in sides)  # type: ignore[return-value]
     return distinct_names((d["name"] for d in inputs), "input"), distinct_names((d["name"] for d in outputs), "output")
+
+
+def _in_order(given: dict[str, int], details: list[dict[str, Any]]) -> list[str]:
+    """The names in the order of `details`; one tensor may have several, one for each time it is there."""
+    names: dict[int, list[str]] = {}
+    for name, index in given.items():
+        names.setdefault(index, []).append(name)
+    return [names[detail["index"]].pop(0) for detail in details]
 
 
 def _spec(detail: dict[str, Any], name: str) -> TensorSpec:

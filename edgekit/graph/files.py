@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import ArtifactError, ConversionError
 from edgekit.graph.shapes import infer_shapes
+from edgekit.graph.sparse import make_dense
 from edgekit.graph.walking import inner_graphs, walk
 
 if TYPE_CHECKING:
@@ -31,15 +32,38 @@ def load(path: Path) -> ir.Model:
         ArtifactError: The file is not a readable ONNX model.
         ConversionError: Its opset is too old and cannot be raised.
     """
-    import onnx_ir as ir
-
     try:
-        model = ir.load(path)
+        model = _read(path)
     except Exception as error:  # protobuf, onnx_ir and the file system all raise their own kinds
         raise ArtifactError(f"{path} is not a readable ONNX model: {error}", hint="export it again") from error
     if not model.graph.outputs:
         raise ArtifactError(f"{path} is not a readable ONNX model: it gives nothing", hint="export it again")
     return infer_shapes(raise_opset(model))
+
+
+def _read(path: Path) -> ir.Model:
+    """The file; a second time without onnx-ir's own reader, which knows no sparse constants, when it has some."""
+    import onnx
+    import onnx_ir as ir
+
+    try:
+        model = ir.load(path)
+    except ir.serde.SerdeError:
+        model = None
+    if model is not None and not any(_is_nowhere(value) for node in model.graph for value in node.inputs):
+        return model
+    proto = onnx.load(path)
+    if model is not None and not proto.graph.sparse_initializer:
+        return model
+    make_dense(proto.graph)
+    return ir.from_proto(proto)
+
+
+def _is_nowhere(value: ir.Value | None) -> bool:
+    """Whether a value is made by nothing: a constant that was not read."""
+    if value is None or value.producer() is not None:
+        return False
+    return value.const_value is None and not value.is_graph_input()
 
 
 def raise_opset(model: ir.Model, opset: int = MIN_OPSET) -> ir.Model:

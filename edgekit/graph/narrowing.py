@@ -178,7 +178,9 @@ def _type_range(value: ir.Value) -> _Range:
 def _range_of(node: ir.Node, inputs: list[_Range]) -> _Range:
     if node.op_type in _SIZES:
         shape = static_shape(node.inputs[0])
-        return 0.0, _HIGH if shape is None else float(np.prod(shape) if node.op_type == "Size" else max(shape, default=0))
+        if shape is None:
+            return 0.0, _HIGH
+        return 0.0, float(np.prod(shape) if node.op_type == "Size" else max(shape, default=0))
     lows, highs = [low for low, _ in inputs], [high for _, high in inputs]
     if node.op_type in ("Concat", "Max", "Min"):
         return (max if node.op_type == "Max" else min)(lows), (min if node.op_type == "Min" else max)(highs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgekit.graph.walking import copy_of, dtype_name, walk
+from edgekit.graph.walking import constant, copy_of, dtype_name, walk
 from edgekit.spec import STATE_KEY, Dim, Signature, TensorSpec, state_pairs
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ def infer_shapes(model: ir.Model) -> ir.Model:
                 said[value] = (value.shape, value.type)
                 value.shape = None
                 value.type = None
-    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    infer = ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
+    infer(model)
+    while _tell_shapes(model):
+        infer(model)
     for value, (shape, kind) in said.items():
         if value.shape is None:
             value.shape = shape
@@ -38,8 +41,32 @@ def infer_shapes(model: ir.Model) -> ir.Model:
     return model
 
 
-def bind_dimensions(model: ir.Model, bindings: Mapping[str, int] | None = None, *, default: int = 1) -> ir.Model:
-    """A copy whose inputs have numbers for dimensions: those of `bindings` by symbol, `default` for all others."""
+_SHAPED_AS_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}
+"""Operations ONNX infers nothing for, though their output is as large as their input."""
+
+
+def _tell_shapes(model: ir.Model) -> bool:
+    """Gives shapes to outputs ONNX has no rule for; says whether it gave any."""
+    import onnx_ir as ir
+
+    found = False
+    for node, _ in walk(model.graph):
+        output, source = (*node.outputs[:1], *node.inputs[:1]) if node.outputs and node.inputs else (None, None)
+        if node.domain != "" or output is None or output.shape is not None or source is None or source.shape is None:
+            continue
+        size = constant(node.inputs[2]) if node.op_type == "MaxUnpool" and len(node.inputs) > 2 else None
+        if node.op_type in _SHAPED_AS_INPUT or size is not None:
+            output.shape = source.shape if size is None else ir.Shape(int(n) for n in size)
+            output.type = output.type or source.type
+            found = True
+    return found
+
+
+def bind_dimensions(model: ir.Model, bindings: Mapping[str, int] | None = None, *, default: int | None = 1) -> ir.Model:
+    """A copy whose inputs have numbers for dimensions: those of `bindings` by symbol, `default` for all others.
+
+    Without a `default` the others stay open.
+    """
     import onnx_ir as ir
 
     bound = copy_of(model)
@@ -47,7 +74,7 @@ def bind_dimensions(model: ir.Model, bindings: Mapping[str, int] | None = None, 
     for value in bound.graph.inputs:
         if value.shape is not None:
             value.shape = ir.Shape(
-                dim if isinstance(dim, int) else sizes.get(str(dim.value), default) for dim in value.shape
+                dim if isinstance(dim, int) else sizes.get(str(dim.value), default or dim) for dim in value.shape
             )
     for node, _ in walk(bound.graph):
         for value in node.outputs:

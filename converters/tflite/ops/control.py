@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.converters.tflite.bodies import Known, free_values, is_always_true, stand_alone
+from edgekit.converters.tflite.bodies import Known, free_values, kept_states, stand_alone, trip_count
 from edgekit.converters.tflite.builder import Builder
 from edgekit.converters.tflite.model import Tensor
-from edgekit.converters.tflite.ops.loops import Inside, Take, put, repeat, sweep
+from edgekit.converters.tflite.ops.loops import Body, Inside, Take, put, repeat, stand_in, sweep
 from edgekit.converters.tflite.table import Node, Unlowerable, lowers
 from edgekit.graph.walking import walk
 
@@ -173,59 +173,83 @@ def _turned(b: Builder, x: Tensor, turn: int) -> Tensor:
 @lowers("Loop")
 def loop(b: Builder, node: Node) -> list[Tensor]:
     """Passes are counted when all are known to happen; else the body says after each whether there is another."""
-    body = _Body(node, "body")
-    trips, states = node.constant(0), [node.input(i) for i in range(2, len(node.inputs))]
-    goes_on = node.constant(1) if node.has(1) else np.asarray(True)
-    if trips is not None and goes_on is not None and is_always_true(body.graph):
-        steps = max(0, int(trips.reshape(-1)[0])) if goes_on.reshape(-1)[0] else 0
-        return _counted(b, node, body, steps, states)
-    return _asked(b, node, body, states)
+    body = _LoopBody(node)
+    steps = trip_count(node.node)
+    finals, stacks = _asked(b, node, body) if steps is None else _counted(b, node, body, steps)
+    varying = iter(finals)
+    whole = [node.input(2 + i) if i in body.kept else next(varying) for i in range(len(node.inputs) - 2)]
+    return [*whole, *stacks]
 
 
-def _counted(b: Builder, node: Node, body: _Body, steps: int, states: list[Tensor]) -> list[Tensor]:
-    count = len(states)
+class _LoopBody(_Body):
+    """The body of a Loop; states that never change are read from around it.
 
-    def step(refused: list[str]) -> Any:
-        def one(b: Builder, take: Take, old: list[Tensor], elements: list[Tensor]) -> Any:
-            found = body.lower(b, take, [elements[0], b.const(np.asarray(True)), *old], refused)
-            return found[1 : 1 + count], found[1 + count :]
+    Attributes:
+        kept: Which those are.
+        states: What the others start from.
+    """
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node, "body")
+        self.kept = kept_states(node.node)
+        starts = [node.input(i) for i in range(2, len(node.inputs))]
+        self.states = [start for i, start in enumerate(starts) if i not in self.kept]
+        self.fixed = [start for i, start in enumerate(starts) if i in self.kept]
+
+    def step(
+        self, b: Builder, take: Take, told: Sequence[Tensor], states: Sequence[Tensor], refused: list[str]
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """From what a pass is told and the states: whether there is another pass, the next states, results."""
+        varying, fixed = iter(states), iter(self.fixed)
+        count = len(self.states) + len(self.fixed)
+        given = [take(next(fixed)) if i in self.kept else next(varying) for i in range(count)]
+        more, *found = self.lower(b, take, [*told, *given], refused)
+        return more, [x for i, x in enumerate(found[:count]) if i not in self.kept], found[count:]
+
+    def collected(self) -> list[tuple[tuple[int, ...], str]]:
+        """Shapes and dtypes of what a pass gives to be collected, found by writing one to nowhere."""
+        nowhere = Inside("nowhere", self.node.name)
+        told, states = [Tensor("", (), "int64"), Tensor("", (), "bool")], [stand_in(state) for state in self.states]
+        _, new, found = self.step(nowhere.builder, nowhere.take, told, states, [])
+        same = dict(zip(new, (state.shape for state in states), strict=True))  # a state keeps its shape
+        given = [(same.get(x, x.shape), x.dtype) for x in found]
+        if any(-1 in shape for shape, _ in given):
+            raise Unlowerable("what a pass gives has no known shape")
+        return given
+
+
+_Found = tuple[list[Tensor], list[Tensor]]
+"""States behind the last pass, and what was collected."""
+
+
+def _counted(b: Builder, node: Node, body: _LoopBody, steps: int) -> _Found:
+    def step(refused: list[str]) -> Body:
+        def one(b: Builder, take: Take, old: list[Tensor], elements: list[Tensor]) -> _Found:
+            return body.step(b, take, [elements[0], b.const(np.asarray(True))], old, refused)[1:]
 
         return one
 
-    numbers = b.const(np.arange(steps, dtype="int64"))
+    numbers = b.const(np.arange(steps, dtype="int64")) if steps else b.const(np.zeros(1, "int64"))
     if steps * body.size > _UNROLLED:
         refused: list[str] = []
         done = len(b.graph.ops)
         try:
-            finals, stacks = sweep(b, steps, states, [numbers], _given(body, states), step(refused))
+            found = sweep(b, steps, body.states, [numbers], body.collected(), step(refused))
         except Unlowerable as verdict:
             refused.append(str(verdict))
         if not refused:
-            return [*finals, *stacks]
+            return found
         if steps * body.size > _UNROLLED_AT_WORST:
             raise Unlowerable(refused[0])
         del b.graph.ops[done:]
-    given = [] if steps else _given(body, states)
-    finals, stacks = sweep(b, steps, states, [numbers], given, step(node.scope.refused), unroll=True)
-    return [*finals, *stacks]
+    given = [] if steps else body.collected()
+    return sweep(b, steps, body.states, [numbers], given, step(node.scope.refused), unroll=True)
 
 
-def _given(body: _Body, states: list[Tensor]) -> list[tuple[tuple[int, ...], str]]:
-    """Shapes and dtypes of what a pass gives to be collected, found by writing one to nowhere."""
-    nowhere = Inside("nowhere", body.node.name)
-    told = [Tensor("pass", (), "int64"), Tensor("goes_on", (), "bool"), *states]
-    found = body.lower(nowhere.builder, nowhere.take, told, [])[1:]
-    same = dict(zip(found, (state.shape for state in states), strict=False))  # a state keeps its shape
-    given = [(same.get(x, x.shape), x.dtype) for x in found[len(states) :]]
-    if any(-1 in shape for shape, _ in given):
-        raise Unlowerable("what a pass gives has no known shape")
-    return given
-
-
-def _asked(b: Builder, node: Node, body: _Body, states: list[Tensor]) -> list[Tensor]:
+def _asked(b: Builder, node: Node, body: _LoopBody) -> _Found:
     """Carried are the passes done, whether there is another, the states, and room for what is collected."""
-    trips, count = node.inputs[0] if node.has(0) else None, len(states)
-    given = _given(body, states)
+    trips, count = node.inputs[0] if node.has(0) else None, len(body.states)
+    given = body.collected()
     most = 0 if trips is None or trips.data is None else max(0, int(trips.data.reshape(-1)[0]))
     if given and (not most or most * sum(int(np.prod(shape)) for shape, _ in given) > _MOST_ROOM):
         raise Unlowerable("results are collected in a loop whose length is only known when the model runs")
@@ -240,21 +264,20 @@ def _asked(b: Builder, node: Node, body: _Body, states: list[Tensor]) -> list[Te
         return inner.binary("LOGICAL_AND", carried[1], inner.binary("LESS", carried[0], inside.take(limit)))
 
     def step(inside: Inside, carried: list[Tensor]) -> list[Tensor]:
-        inner, done = inside.builder, carried[0]
-        told = [inner.reshape(done, []), inner.reshape(carried[1], []), *carried[2 : 2 + count]]
-        more, *found = body.lower(inner, inside.take, told)
-        new = [_as(inner, x, old) for x, old in zip(found, carried[2:], strict=False)][:count]
+        inner, done, old = inside.builder, carried[0], carried[2 : 2 + count]
+        told = [inner.reshape(done, []), inner.reshape(carried[1], [])]
+        more, new, results = body.step(inner, inside.take, told, old, node.scope.refused)
         at = inner.cast(done, "int32")
         filled = [
             put(inner, room, inner.reshape(x, [1, *room.shape[1:]]), at)
-            for room, x in zip(carried[2 + count :], found[count:], strict=True)
+            for room, x in zip(carried[2 + count :], results, strict=True)
         ]
-        return [inner.add(done, 1), inner.reshape(more, [1]), *new, *filled]
+        kept = [_as(inner, x, before) for x, before in zip(new, old, strict=True)]
+        return [inner.add(done, 1), inner.reshape(more, [1]), *kept, *filled]
 
-    found = repeat(b, [b.const(np.zeros(1, "int64")), first, *states, *rooms], goes_on, step)
+    found = repeat(b, [b.const(np.zeros(1, "int64")), first, *body.states, *rooms], goes_on, step)
     done = b.cast(found[0], "int32")
-    cut = [_first(b, room, done) for room in found[2 + count :]]
-    return [*found[2 : 2 + count], *cut]
+    return found[2 : 2 + count], [_first(b, room, done) for room in found[2 + count :]]
 
 
 def _as(b: Builder, x: Tensor, like: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from edgekit.converters.tflite.builder import Builder
 from edgekit.converters.tflite.model import Tensor
 from edgekit.converters.tflite.table import Unlowerable
 
-__all__ = ["Body", "Inside", "Take", "put", "repeat", "sweep"]
+__all__ = ["Body", "Inside", "Take", "put", "repeat", "stand_in", "sweep"]
 
 Take = Callable[[Tensor], Tensor]
 """What stands in a body for a tensor of the graph around it."""

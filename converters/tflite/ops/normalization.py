@@ -65,7 +65,7 @@ def group_normalization(b: Builder, node: Node) -> Tensor:
     x, scale, shift = node.input(0), node.input(1), node.input(2)
     _require_float(x)
     groups, channels = node.integer("num_groups"), x.shape[1]
-    if node.opset < 21 and groups != channels:  # there is one for each group
+    if scale.shape[0] != channels:  # before opset 21 there is one for each group
         scale, shift = (_repeated(b, tensor, groups, channels) for tensor in (scale, shift))
     last, axes = b.channels_last(x), range(1, x.rank - 1)
     deviation = b.sub(last, _over_groups(b, b.mean(last, axes), groups))

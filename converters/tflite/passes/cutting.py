@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from itertools import pairwise
 
 __all__ = ["Decisions"]
 
@@ -80,7 +81,7 @@ class Decisions:
         while path:
             node = path[-1]
             if node == _CHANGED:
-                pairs = list(zip(path, path[1:], strict=False))
+                pairs = list(pairwise(path))
                 amount = min(self._edges[a][b] for a, b in pairs)
                 for a, b in pairs:
                     self._edges[a][b] -= amount

@@ -1,4 +1,4 @@
-"""Constants worked out when the model is written, what is computed twice computed once, and what nobody reads left out."""
+"""Constants worked out when the model is written, what is computed twice done once, what nobody reads left out."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def _result(op: Op) -> np.ndarray | None:
     given = [data for data in inputs if data is not None]
     if len(given) != len(op.inputs) or not given or len(op.outputs) != 1:
         return None
-    if any(t.quant is not None for t in (*op.arguments(), op.output)) or op.options.get("fusedActivationFunction", "NONE") != "NONE":
+    if (
+        any(t.quant is not None for t in (*op.arguments(), op.output))
+        or op.options.get("fusedActivationFunction", "NONE") != "NONE"
+    ):
         return None
     size = prod(op.output.shape) * np.dtype(op.output.dtype).itemsize
     if -1 in op.output.shape or size > sum(data.nbytes for data in given) + _GROWTH:

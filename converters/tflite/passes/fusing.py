@@ -24,7 +24,8 @@ _ACTIVATING = {
 """Operations whose kernels apply an activation to what they give; those of the schema without a kernel are not here."""
 
 _WEIGHED = {
-    "CONV_2D": (0, 2), "CONV_3D": (4, 2), "DEPTHWISE_CONV_2D": (3, 2), "FULLY_CONNECTED": (0, 2), "TRANSPOSE_CONV": (0, 3),
+    "CONV_2D": (0, 2), "CONV_3D": (4, 2), "DEPTHWISE_CONV_2D": (3, 2), "FULLY_CONNECTED": (0, 2),
+    "TRANSPOSE_CONV": (0, 3),
 }  # fmt: skip
 """Operations with weights: the axis of the weights that counts output channels, and the place of the bias."""
 
@@ -41,7 +42,6 @@ def fuse(graph: Graph) -> None:
                     changed.append(op)
                     break
         waiting = rewriter.ops() if changed else []
-    rewriter.drop_unread(rewriter.graph.ops[::-1])
     rewriter.finish()
 
 
@@ -69,7 +69,7 @@ def _limit(rewriter: Rewriter, op: Op) -> bool:
     maker, bound = rewriter.producer(x), float(limit.reshape(-1)[0])
     if op.code == "MAXIMUM" and bound == 0:
         op.code = "RELU"
-    elif op.code == "MINIMUM" and bound == 6 and maker is not None and maker.code == "RELU" and rewriter.sole_consumer(x):
+    elif op.code == "MINIMUM" and bound == 6 and maker is not None and maker.code == "RELU":
         op.code, x = "RELU6", maker.inputs[0]
     else:
         return False
@@ -85,7 +85,9 @@ def _zeros_around(rewriter: Rewriter, op: Op) -> bool:
     if weight is None or pad is None or pad.code != "PAD" or op.options["padding"] != "VALID":
         return False
     source, amounts = pad.inputs[0], pad.inputs[1]
-    if source is None or amounts is None or amounts.data is None or -1 in source.shape[1:3] or amounts.data[[0, 3]].any():
+    if source is None or amounts is None or amounts.data is None:
+        return False
+    if -1 in source.shape[1:3] or amounts.data[[0, 3]].any():
         return False
     for axis, letter in ((1, "H"), (2, "W")):
         stride, size = op.options[f"stride{letter}"], source.shape[axis]
@@ -105,71 +107,94 @@ def _into_weights(rewriter: Rewriter, op: Op) -> bool:
     maker = None if x is None or rewriter.sole_consumer(x) is not op else rewriter.producer(x)
     if x is None or numbers is None or maker is None or maker.code not in _WEIGHED or not _plain(maker):
         return False
-    axis, place = _WEIGHED[maker.code]
-    inputs = [*maker.inputs, *[None] * (place + 1 - len(maker.inputs))]
-    weight, bias = inputs[1], inputs[place]
-    flat = numbers.reshape(-1)
-    per_channel = numbers.size == 1 or numbers.size == numbers.shape[-1] == x.shape[-1]
-    if not per_channel or x.dtype != "float32" or x.shape != op.output.shape or op.inputs[0] is not x and op.code in ("SUB", "DIV"):
+    is_per_channel = numbers.size == 1 or numbers.size == numbers.shape[-1] == x.shape[-1]
+    if not is_per_channel or x.dtype != "float32" or x.shape != op.output.shape:
         return False
-    if weight is None or weight.data is None or weight.dtype != "float32" or (bias is not None and bias.data is None):
+    if op.code in ("SUB", "DIV") and op.inputs[0] is not x:
         return False
-    offset = np.zeros(x.shape[-1], "float64") if bias is None or bias.data is None else bias.data.astype("float64")
+    flat = np.broadcast_to(numbers.reshape(-1).astype("float64"), x.shape[-1])
     if op.code in ("ADD", "SUB"):
-        offset = offset + (flat if op.code == "ADD" else -flat)
+        inputs = _shifted(maker, flat if op.code == "ADD" else -flat)
+    elif op.code == "MUL" or flat.all():
+        inputs = _scaled(rewriter, maker, flat if op.code == "MUL" else 1 / flat)
     else:
-        factor = flat.astype("float64") if op.code == "MUL" else 1 / flat.astype("float64")
-        if not np.isfinite(factor).all() or (bias is None and place >= len(maker.inputs) and maker.code == "TRANSPOSE_CONV"):
-            return False
-        shape = [-1 if i == axis else 1 for i in range(weight.rank)]
-        scaled = weight.data * np.broadcast_to(factor, x.shape[-1]).reshape(shape)
-        inputs[1] = Tensor(weight.name, weight.shape, "float32", scaled.astype("float32"))
-        offset = offset * factor
-    if bias is not None or op.code in ("ADD", "SUB"):
-        name = bias.name if bias is not None else f"{x.name}/bias"
-        inputs[place] = Tensor(name, offset.shape, "float32", offset.astype("float32"))
+        return False
+    if inputs is None:
+        return False
     maker.options["fusedActivationFunction"] = op.options.get("fusedActivationFunction", "NONE")
     rewriter.set_inputs(maker, inputs)
     rewriter.bypass(op, x)
     return True
 
 
+def _shifted(op: Op, offset: np.ndarray) -> list[Tensor | None] | None:
+    """The inputs with `offset` in the bias; None where the bias is not known."""
+    _, place = _WEIGHED[op.code]
+    inputs = [*op.inputs, *[None] * (place + 1 - len(op.inputs))]
+    bias = inputs[place]
+    if bias is None:
+        inputs[place] = Tensor(f"{op.source}/bias", offset.shape, "float32", offset.astype("float32"))
+    elif bias.data is not None and bias.dtype == "float32":
+        inputs[place] = Tensor(bias.name, bias.shape, "float32", (bias.data + offset).astype("float32"))
+    else:
+        return None
+    return inputs
+
+
+def _scaled(rewriter: Rewriter, op: Op, factor: np.ndarray) -> list[Tensor | None] | None:
+    """The inputs with `factor` in weights and bias; None where these are not known, or others need them as they are."""
+    axis, place = _WEIGHED[op.code]
+    inputs = list(op.inputs)
+    shapes = {1: [-1 if i == axis else 1 for i in range(5)], place: [-1]}
+    for at, shape in shapes.items():
+        tensor = inputs[at] if at < len(inputs) else None
+        if tensor is None:
+            continue
+        if tensor.data is None or tensor.dtype != "float32" or (at == 1 and len(rewriter.consumers(tensor)) > 1):
+            return None
+        data = (tensor.data * factor.reshape(shape[: tensor.rank])).astype("float32")
+        inputs[at] = Tensor(tensor.name, tensor.shape, "float32", data)
+    return inputs
+
+
 def _hard_swish(rewriter: Rewriter, op: Op) -> bool:
     """x * RELU6(x + 3) / 6, the sixth taken at any place."""
-    if not _plain(op) or op.output.dtype != "float32":
+    found = _product(rewriter, op)
+    if found is None or op.output.dtype != "float32" or not _plain(op):
         return False
-    factors, sixths = [], 0
-    waiting: list[tuple[Op, Tensor]] = [(op, tensor) for tensor in op.arguments()]
-    if op.code == "DIV":
-        sixths, waiting = (1, waiting[:1]) if _is(waiting[1][1], 6) else (9, [])
-    for _, tensor in waiting:
-        maker = rewriter.producer(tensor)
-        if _is(tensor, 1 / 6):
-            sixths += 1
-        elif maker is not None and maker.code in ("MUL", "DIV") and _plain(maker) and rewriter.sole_consumer(tensor):
-            if maker.code == "DIV" and not _is(maker.inputs[1], 6):
-                factors.append(tensor)
-                continue
-            sixths += maker.code == "DIV"
-            waiting += [(maker, t) for t in list(maker.arguments())[: 1 if maker.code == "DIV" else 2]]
-        else:
-            factors.append(tensor)
-    if sixths != 1 or len(factors) != 2:
+    factors, scale = found
+    if len(factors) != 2 or not np.isclose(scale, 1 / 6, rtol=1e-6):
         return False
     for x, gate in (factors, factors[::-1]):
         maker = rewriter.producer(gate)
-        added = None if maker is None or maker.code != "ADD" else _with_constant(maker)
-        if maker is not None and added is not None and added[0] is x and added[1] is not None:
-            if maker.options.get("fusedActivationFunction") == "RELU6" and added[1].size == 1 and (added[1] == 3).all() and x.shape == op.output.shape:
-                op.code, op.options = "HARD_SWISH", {}
-                rewriter.set_inputs(op, [x])
-                return True
+        if maker is None or maker.code != "ADD" or maker.options.get("fusedActivationFunction") != "RELU6":
+            continue
+        source, three = _with_constant(maker)
+        if source is x and x.shape == op.output.shape and three is not None and three.size == 1 and (three == 3).all():
+            op.code, op.options = "HARD_SWISH", {}
+            rewriter.set_inputs(op, [x])
+            return True
     return False
 
 
-def _is(tensor: Tensor | None, number: float) -> bool:
-    """Whether a tensor is a constant of this one number."""
-    return tensor is not None and tensor.data is not None and tensor.size == 1 and bool(np.isclose(tensor.data, number, rtol=1e-6).all())
+def _product(rewriter: Rewriter, op: Op) -> tuple[list[Tensor], float] | None:
+    """The factors of a product of products that nobody else reads, and the constant numbers among them multiplied."""
+    factors: list[Tensor] = []
+    scale = 1.0
+    for place, tensor in enumerate(op.arguments()):
+        maker = rewriter.producer(tensor)
+        if tensor.data is not None and tensor.size == 1:
+            number = float(tensor.data.reshape(-1)[0])
+            scale *= number if op.code == "MUL" or not place else 1 / number if number else np.inf
+        elif op.code == "DIV" and place:
+            return None
+        elif maker is not None and maker.code in ("MUL", "DIV") and _plain(maker) and rewriter.sole_consumer(tensor):
+            inner = _product(rewriter, maker)
+            factors += [tensor] if inner is None else inner[0]
+            scale *= 1.0 if inner is None else inner[1]
+        else:
+            factors.append(tensor)
+    return factors, scale
 
 
 def _plain(op: Op) -> bool:

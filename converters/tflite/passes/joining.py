@@ -19,7 +19,8 @@ def _reshape(rewriter: Rewriter, op: Op) -> bool:
     x = op.inputs[0]
     if x is None or x.quant != op.output.quant or op.output.shape.count(-1) > 1:
         return False
-    if x.shape == op.output.shape and -1 not in x.shape and not (rewriter.is_public(op.output) and not _computed(rewriter, x)):
+    is_free = not rewriter.is_public(op.output) or _computed(rewriter, x)
+    if x.shape == op.output.shape and -1 not in x.shape and is_free:
         rewriter.bypass(op, x)
         return True
     maker = rewriter.producer(x)

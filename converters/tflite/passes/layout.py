@@ -141,7 +141,9 @@ class _Move:
 
     def _after(self, op: Op | None, tensor: Tensor, now: Layout) -> Layout:
         """The layout, in terms of the value, in which an operation will have a tensor that it has in `now`."""
-        return now if op is None or op not in self._orders else outside(self._needs[op].get(tensor, as_built(tensor)), now)
+        if op is None or op not in self._orders:
+            return now
+        return outside(self._needs[op].get(tensor, as_built(tensor)), now)
 
     def _made(self, value: Value) -> Layout:
         """The layout in which the value will be made."""
@@ -233,7 +235,8 @@ class _Move:
         self._rewriter.set_inputs(op, inputs)
         self._rewriter.set_outputs(op, outputs)
         relation = self._relations.get(op)
-        if order is not None and isinstance(relation, ReshapeRelation) and (columns := relation.columns(order)) is not None:
+        columns = relation.columns(order) if order is not None and isinstance(relation, ReshapeRelation) else None
+        if columns is not None and isinstance(relation, ReshapeRelation):
             for reader in relation.readers:
                 self._rewriter.set_inputs(reader, _with_columns(reader.inputs, columns))
 
@@ -242,8 +245,10 @@ def _arranged(tensor: Tensor, layout: Layout) -> Tensor:
     """A constant in another layout."""
     assert tensor.data is not None
     data = arrange(tensor.data, layout)
-    return tensor if data.shape == tensor.shape and layout == as_built(tensor) else Tensor(
-        tensor.name, data.shape, tensor.dtype, data, tensor.quant
+    return (
+        tensor
+        if data.shape == tensor.shape and layout == as_built(tensor)
+        else Tensor(tensor.name, data.shape, tensor.dtype, data, tensor.quant)
     )
 
 

@@ -91,7 +91,13 @@ class ReshapeRelation:
 def reshape_relation(op: Op, rewriter: Rewriter) -> ReshapeRelation | None:
     """How the two sides of a RESHAPE belong together; None where that is not known."""
     x = op.inputs[0]
-    if x is None or x.shape.count(-1) > 1 or op.output.shape.count(-1) > 1 or 0 in x.shape or x.quant != op.output.quant:
+    if (
+        x is None
+        or x.shape.count(-1) > 1
+        or op.output.shape.count(-1) > 1
+        or 0 in x.shape
+        or x.quant != op.output.quant
+    ):
         return None
     ends = [_ends(x.shape), _ends(op.output.shape)]
     if (ends[0] or [1])[-1] != (ends[1] or [1])[-1]:

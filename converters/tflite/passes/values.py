@@ -88,7 +88,7 @@ class Value:
         if len(made) == len(layout):
             self._transpose(source, _perm(made, layout), tensor, near)
             return
-        between = tuple([*[-1] * made.count(-1), *sequence(layout)])
+        between = (*[-1] * made.count(-1), *sequence(layout))
         shape = arranged_shape(self.root.shape, between)
         step = Tensor(tensor.name, shape, tensor.dtype, quant=tensor.quant)
         self._transpose(source, _perm(made, between), step, near)

@@ -214,7 +214,8 @@ def test_results_of_a_loop_of_unknown_length_are_refused() -> None:
 @pytest.mark.parametrize("steps", [3, 30])
 def test_scan_takes_any_axis_and_either_direction(steps: int, tmp_path: Path) -> None:
     model = text_model(
-        f"""(float[2] h, float[2,{steps}] x, float[{steps},2] z) => (float[2] last, float[2,{steps}] a, float[{steps},2] b) {{
+        f"""(float[2] h, float[2,{steps}] x, float[{steps},2] z)
+        => (float[2] last, float[2,{steps}] a, float[{steps},2] b) {{
             last, a, b = Scan<num_scan_inputs = 2, scan_input_axes = [1, 0], scan_input_directions = [1, 0],
                               scan_output_axes = [-1, 0], scan_output_directions = [0, 1],
                 body = body (float[2] s, float[2] p, float[2] q) => (float[2] t, float[2] u, float[2] v) {{
@@ -235,3 +236,26 @@ def test_a_long_scan_copies_blocks_only(tmp_path: Path) -> None:
     )
     agree(tmp_path, model, {"h": normal(2), "x": normal(167, 2)})
     assert codes(model).count("WHILE") >= 2
+
+
+# --- loops as TensorFlow's converter writes them ---------------------------------------------------------------------
+
+_CARRYING = """(float[25,1,6] x) => (float[1,6] h, float[25,1,6] all) {
+    t, h, w, all = Loop(limit, go, zero, start, weight)
+        <body = b (int64 i, bool c, int32 time, float[1,6] v, float[6,6] m)
+        => (bool d, int32 next, float[1,6] u, float[6,6] m, float[1,6] each) {
+        next = Add(time, one) later = Cast<to = 1>(next) first = Less(later, end)
+        number = Cast<to = 1>(i) second = Less(number, end) d = And(first, second)
+        part = Gather(x, time) p = MatMul(v, m) s = Add(p, part) u = Tanh(s) each = Identity(u) }>
+}"""
+
+
+def test_weights_carried_along_are_constants_and_the_condition_is_run_beforehand(tmp_path: Path) -> None:
+    model = text_model(
+        _CARRYING, 17, limit=np.array(1000), go=np.array(True), zero=np.int32(0), one=np.int32(1),
+        start=np.zeros((1, 6), "float32"), weight=normal(6, 6, scale=0.4), end=np.float32(25),
+    )  # fmt: skip
+    agree(tmp_path, model, {"x": normal(25, 1, 6, seed=1)})
+    found = codes(model)
+    assert found.count("FULLY_CONNECTED") == 1
+    assert "BATCH_MATMUL" not in found

@@ -234,16 +234,10 @@ def test_a_block_is_written_by_one_operation(tmp_path: Path) -> None:
     assert [op.code for op in lowered.graph.ops] == ["DYNAMIC_UPDATE_SLICE"]
 
 
-@pytest.mark.parametrize("kind", ["float", "int8"])
-def test_one_hot_has_empty_rows_for_what_is_out_of_bounds(kind: str, tmp_path: Path) -> None:
-    values = np.array([-1, 3], {"float": "float32"}.get(kind, kind))
-    inputs, outputs = "int64[2,3] x", f"{kind}[2,4,3] y"
-    feeds = {"x": np.array([[0, -1, 7], [-4, 2, -9]], I64)}
-    if kind == "int8":  # which ONNX Runtime has no kernel for
-        case = "h = OneHot<axis=1>(x, d, v)\ny = Cast<to=6>(h)", inputs, outputs.replace(kind, "int32")
-        _agrees(tmp_path, *case, feeds=feeds, d=np.array(4, I64), v=values.astype("int64"))
-        return
-    _agrees(tmp_path, "y = OneHot<axis=1>(x, d, v)", inputs, outputs, feeds=feeds, d=np.array(4, I64), v=values)
+def test_one_hot_has_empty_rows_for_what_is_out_of_bounds(tmp_path: Path) -> None:
+    feeds, values = {"x": np.array([[0, -1, 7], [-4, 2, -9]], I64)}, np.float32([-1, 3])
+    body = "y = OneHot<axis=1>(x, d, v)"
+    _agrees(tmp_path, body, "int64[2,3] x", "float[2,4,3] y", feeds=feeds, d=np.array(4, I64), v=values)
 
 
 @pytest.mark.parametrize("upper", [0, 1])
@@ -339,10 +333,7 @@ def test_suppression_in_several_pictures_and_classes(overlap: float, center: int
     _agrees(tmp_path, body, f"{inputs}, int64[1] m", "int64[n,3] y", feeds=feeds | {"m": _ints(limit)}, **weights)
 
 
-REDUCTIONS = ["Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare"]
-
-
-@pytest.mark.parametrize("op", REDUCTIONS)
+@pytest.mark.parametrize("op", ["Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare"])
 def test_reductions_of_some_all_and_no_axes(op: str, tmp_path: Path) -> None:
     x = np.random.default_rng(5).uniform(0.5, 2, (2, 3, 4)).astype("float32")
     body = f"""k = Reduce{op}(x, a)  y = Reduce{op}<keepdims=0>(x, a)  n = Reduce{op}<noop_with_empty_axes=1>(x)

@@ -102,7 +102,7 @@ def test_einsum_is_numpys(equation: str, shapes: Any, tmp_path: Path) -> None:
         expected, equation = expected.reshape(1), equation
         model = text_model(
             f"({', '.join(f'float{list(s)} x{i}' for i, s in enumerate(shapes))}) => (float[1] y)"
-            f" {{ e = Einsum<equation=\"{equation}\">({', '.join(f'x{i}' for i in range(len(shapes)))})"
+            f' {{ e = Einsum<equation="{equation}">({", ".join(f"x{i}" for i in range(len(shapes)))})'
             " y = Reshape(e, one) }",
             one=np.array([1]),
         )
@@ -193,8 +193,8 @@ def test_a_quantized_weight_stays_in_integers(tmp_path: Path) -> None:
         xs=np.float32(0.03), xz=np.uint8(128), wq=_bytes("int8", 8, 5), ws=np.float32([0.01, 0.02, 0.03, 0.04, 0.05]),
         wz=np.zeros(5, "int8"), ys=np.float32(0.2),
     )  # fmt: skip
-    import onnxruntime
     import onnx_ir as ir
+    import onnxruntime
 
     from tests.contract.tflite_ops.single import run_model
 
@@ -207,8 +207,8 @@ def test_a_quantized_weight_stays_in_integers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_qlinear_convolution_is_near_that_of_onnxruntime(per_channel: bool, tmp_path: Path) -> None:
-    import onnxruntime
     import onnx_ir as ir
+    import onnxruntime
 
     from tests.contract.tflite_ops.single import run_model
 

@@ -212,7 +212,9 @@ def test_short_time_transforms_are_numpys(constants: Any, onesided: int, tmp_pat
     frames = np.lib.stride_tricks.sliding_window_view(x[..., 0], 24, 1)[:, ::10] * window
     spectrum = np.fft.fft(frames)[..., : 13 if onesided else 24]
     expected = np.stack([spectrum.real, spectrum.imag], -1)
-    got = run_op(tmp_path, "STFT", x, np.array(10), window, shape=expected.shape, constants=constants, onesided=onesided)
+    got = run_op(
+        tmp_path, "STFT", x, np.array(10), window, shape=expected.shape, constants=constants, onesided=onesided
+    )
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-5)
 
 
