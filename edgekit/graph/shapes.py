@@ -20,8 +20,6 @@ def infer_shapes(model: ir.Model) -> ir.Model:
     What a file says of its intermediate tensors is dropped first, since files are found that say it wrongly; where
     nothing can be derived, as behind an operation of a vendor's own domain, the file's word is kept.
     """
-    from onnx_ir.passes.common import ShapeInferencePass
-
     said = {}
     for node, _ in walk(model.graph):
         for value in node.outputs:
@@ -29,10 +27,9 @@ def infer_shapes(model: ir.Model) -> ir.Model:
                 said[value] = (value.shape, value.type)
                 value.shape = None
                 value.type = None
-    infer = ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
-    infer(model)
-    while _tell_shapes(model):
-        infer(model)
+    _infer(model)
+    if _tell_unpooled(model):
+        _infer(model)
     for value, (shape, kind) in said.items():
         if value.shape is None:
             value.shape = shape
@@ -42,23 +39,31 @@ def infer_shapes(model: ir.Model) -> ir.Model:
 
 
 _SHAPED_AS_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}
-"""Operations ONNX infers nothing for, though their output is as large as their input."""
+"""Operations ONNX infers nothing for, though their output is as large as their input: Identity stands in for them."""
 
 
-def _tell_shapes(model: ir.Model) -> bool:
-    """Gives shapes to outputs ONNX has no rule for; says whether it gave any."""
+def _infer(model: ir.Model) -> None:
+    from onnx_ir.passes.common import ShapeInferencePass
+
+    replaced = [(node, node.op_type) for node, _ in walk(model.graph) if node.domain == ""]
+    replaced = [(node, kind) for node, kind in replaced if kind in _SHAPED_AS_INPUT]
+    for node, _ in replaced:
+        node.op_type = "Identity"
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    for node, kind in replaced:
+        node.op_type = kind
+
+
+def _tell_unpooled(model: ir.Model) -> bool:
+    """Gives outputs of MaxUnpool the size they are asked for, which ONNX does not look at; says whether it gave any."""
     import onnx_ir as ir
 
     found = False
     for node, _ in walk(model.graph):
-        output, source = (*node.outputs[:1], *node.inputs[:1]) if node.outputs and node.inputs else (None, None)
-        if node.domain != "" or output is None or output.shape is not None or source is None or source.shape is None:
-            continue
         size = constant(node.inputs[2]) if node.op_type == "MaxUnpool" and len(node.inputs) > 2 else None
-        if node.op_type in _SHAPED_AS_INPUT or size is not None:
-            output.shape = source.shape if size is None else ir.Shape(int(n) for n in size)
-            output.type = output.type or source.type
-            found = True
+        if size is not None and node.outputs[0].shape is None:
+            node.outputs[0].shape, found = ir.Shape(int(n) for n in size), True
+            node.outputs[0].type = node.outputs[0].type or (node.inputs[0].type if node.inputs[0] else None)
     return found
 
 
