@@ -131,6 +131,12 @@ def _code_in(config: Any, layer: str) -> Iterator[str]:
 # --- SavedModel ------------------------------------------------------------------------------------------------------
 
 
+_STRING_TO_NUMBER = {
+    "StringToHashBucket", "StringToHashBucketFast", "StringToHashBucketStrong", "StringToNumber", "StringLength",
+    "DecodeRaw", "DecodePaddedRaw", "UnicodeDecode", "UnicodeDecodeWithOffsets",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Tensors:
     """Name, dtype and shape of a signature's inputs and outputs, sorted by name; None is an open size."""
@@ -228,8 +234,20 @@ def _refuse_strings(graph: Any, key: str) -> None:
         for node in _serving_nodes(graph)
         if any(types_pb2.DT_STRING in (a.type, *a.list.type) for a in node.attr.values()) or "String" in node.op
     } - {"Const", "Placeholder", "Identity", "NoOp", "StatefulPartitionedCall", "PartitionedCall"}
+    splits = [f"split behind {node.op} {node.name!r}" for node in _serving_nodes(graph) if _leaves_strings(node)]
     raise UnsupportedError(
         "it computes with strings, which no edge format can hold",
-        offenders=[*named, *(f"operation {op}" for op in sorted(ops))],
-        hint="export the part behind the text handling, which takes numbers",
+        offenders=[*named, *(f"operation {op}" for op in sorted(ops)), *dict.fromkeys(splits)],
+        hint="export the part behind these splits, which takes numbers, and keep the text handling outside"
+        if splits
+        else "export the part behind the text handling, which takes numbers",
     )
+
+
+def _leaves_strings(node: Any) -> bool:
+    """Whether strings become numbers here: what is behind can be converted."""
+    from tensorflow.core.framework import types_pb2
+
+    if node.op == "LookupTableFindV2":
+        return bool(node.attr["Tin"].type == types_pb2.DT_STRING != node.attr["Tout"].type)
+    return node.op in _STRING_TO_NUMBER

@@ -21,6 +21,9 @@ class TensorFlowConverter:
     suffix = ""
     reads = True
     writes = False
+    reading = "TensorFlow in a process of its own, then tf2onnx"
+    writing = ""
+    fixes_sizes = False
     exports: tuple[str, ...] = ("hub", "saved_model", "saved_model_batch1")
     roads: tuple[DirectRoad, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +10,28 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from edgekit.errors import InputError
 from edgekit.registry import Probe
-from edgekit.spec import Signature
+from edgekit.spec import DTYPES, Dim, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from edgekit.quantize.plan import QuantPlan
     from edgekit.target import Target
     from edgekit.worker import Worker
 
-__all__ = ["Converter", "DirectRoad", "Feeds", "Reader", "RoadRequest", "SourceModel", "Writer", "Written"]
+__all__ = [
+    "Converter",
+    "DirectRoad",
+    "Feeds",
+    "OptionReader",
+    "Reader",
+    "RoadRequest",
+    "SourceModel",
+    "SourceOptions",
+    "Writer",
+    "Written",
+    "parse_input_shape",
+]
 
 Feeds = Mapping[str, np.ndarray]
 
@@ -37,6 +51,7 @@ class SourceModel:
         worker: The child its framework lives in, for direct roads that need the same framework.
         versions: Package versions that took part.
         notes: What a user should know of how it was read, such as a fall-back loader.
+        precision: What it computes in itself; ``"w8a8"`` for one that came quantized.
     """
 
     kind: str
@@ -48,6 +63,7 @@ class SourceModel:
     worker: Worker | None = None
     versions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    precision: str = "fp32"
 
     def close(self) -> None:
         """Ends the child, if there is one."""
@@ -65,6 +81,7 @@ class Written:
         output_names: The same for outputs.
         notes: What a user should know of how it was written.
         versions: Package versions that took part.
+        sizes: The numbers that sizes open in the source have in this file.
     """
 
     files: tuple[Path, ...]
@@ -72,6 +89,7 @@ class Written:
     output_names: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Converter(Protocol):
@@ -83,6 +101,9 @@ class Converter(Protocol):
         suffix: Of the file to open, such as ``".tflite"``.
         reads: Whether it reads sources.
         writes: Whether it writes from the hub.
+        reading: How it reads, in words for ``--dry-run``; empty where it does not.
+        writing: How it writes, the same.
+        fixes_sizes: Whether files it writes have a number for every size, where the source leaves some open.
         exports: Forms `read` leaves a source in, see `SourceModel.exports`.
         roads: Direct roads to its format.
     """
@@ -92,6 +113,9 @@ class Converter(Protocol):
     suffix: str
     reads: bool
     writes: bool
+    reading: str
+    writing: str
+    fixes_sizes: bool
     exports: tuple[str, ...]
     roads: tuple[DirectRoad, ...]
 
@@ -107,6 +131,24 @@ class Reader(Converter, Protocol):
 
     def read(self, path: Path, stage: Path) -> SourceModel:
         """Opens a source model, leaving its exports under the folder `stage`."""
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What the user says of a source that does not say it itself.
+
+    Attributes:
+        input_shapes: Of the inputs in their order; a spec without a name is for the input at its place.
+    """
+
+    input_shapes: tuple[TensorSpec, ...] = ()
+
+
+class OptionReader(Reader, Protocol):
+    """A reader of sources that may leave something open. Only those that have `with_options` are given options."""
+
+    def with_options(self, options: SourceOptions) -> Reader:
+        """The same reader, reading as `options` say."""
 
 
 class Writer(Converter, Protocol):
@@ -139,16 +181,42 @@ class DirectRoad:
 
     Attributes:
         name: As printed by ``--dry-run``, such as ``"keras -> tflite (TensorFlow's converter)"``.
+        word: What ``--road`` asks for it by, such as ``"tensorflow"``.
         needs: The export of the source it starts from, such as ``"saved_model_batch1"``.
         format: The format it writes.
         precisions: The precisions it honours.
         why: Why it may be taken in place of the hub, or when.
         drive: Does it.
+        better_at: The precisions at which it was measured better than the way through the hub, and comes before it.
     """
 
     name: str
+    word: str
     needs: str
     format: str
     precisions: tuple[str, ...]
     why: str
     drive: Callable[[SourceModel, RoadRequest], Written]
+    better_at: tuple[str, ...] = ()
+
+
+def parse_input_shape(text: str) -> TensorSpec:
+    """The input that ``[NAME=]SIZE,SIZE,...[:DTYPE]`` describes, such as ``ids=batch,128:int64``.
+
+    A size is a number, or a word for one that stays open; the same word is the same size. The dtype is float32 unless
+    it is said. Without a name, the spec's is empty.
+
+    Raises:
+        InputError: It is not of that form, a size is 0, or there is no such dtype.
+    """
+    match = re.fullmatch(r"(?:([^=:,]+)=)?([^=:]+)(?::(\w+))?", re.sub(r"\s*([=,:])\s*", r"\1", text.strip()))
+    sizes = match[2].split(",") if match else []
+    if not match or not all(re.fullmatch(r"[1-9]\d*|[A-Za-z_]\w*", size) for size in sizes):
+        raise InputError(
+            f"{text!r} is no shape of an input",
+            hint="[NAME=]SIZE,SIZE,...[:DTYPE], such as 1,3,224,224 or ids=batch,128:int64",
+        )
+    if match[3] and match[3] not in DTYPES:
+        raise InputError(f"there is no dtype {match[3]!r} in {text!r}", hint=", ".join(DTYPES))
+    shape: tuple[Dim, ...] = tuple(int(size) if size.isdigit() else size for size in sizes)
+    return TensorSpec(match[1] or "", match[3] or "float32", shape)

@@ -11,10 +11,22 @@ from edgekit.errors import UnsupportedError
 from edgekit.recipe import Recipe
 from edgekit.target import Target
 
-__all__ = ["Plan", "PlannedVariant", "Road", "make_plan"]
+__all__ = ["HUB", "Hop", "Plan", "PlannedVariant", "Road", "make_plan"]
 
 NATIVE_PRECISIONS = ("fp32", "fp16", "w8a8")
 """What a writer that starts from the hub honours."""
+
+
+HUB = "hub"
+"""The word for the way through the hub."""
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One step of a road: from where to where, and by what."""
+
+    name: str
+    how: str
 
 
 @dataclass(frozen=True)
@@ -24,12 +36,20 @@ class Road:
     Attributes:
         name: As printed.
         why: Why it comes where it comes.
+        word: What it is asked for by: `HUB`, or the direct road's own.
+        hops: Its steps.
         direct: The direct road; None for the way through the hub.
     """
 
     name: str
     why: str
+    word: str
+    hops: tuple[Hop, ...]
     direct: DirectRoad | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        hops = [{"name": hop.name, "how": hop.how} for hop in self.hops]
+        return {"name": self.name, "word": self.word, "why": self.why, "hops": hops}
 
 
 @dataclass(frozen=True)
@@ -55,7 +75,7 @@ class PlannedVariant:
             "format": self.format,
             "precision": self.precision,
             "recipe": self.recipe.to_json(),
-            "roads": [{"name": road.name, "why": road.why} for road in self.roads],
+            "roads": [road.to_json() for road in self.roads],
             "refusal": self.refusal,
         }
 
@@ -95,6 +115,7 @@ def make_plan(
     recipes: Sequence[Recipe],
     formats: Sequence[str],
     converters: Iterable[Converter],
+    road: str = "",
 ) -> Plan:
     """Decides the roads to every format and recipe asked for.
 
@@ -105,16 +126,19 @@ def make_plan(
         recipes: One a precision.
         formats: Empty for all the target takes, in its order.
         converters: All there are; their writers and direct roads are what can be taken.
+        road: The word of the only road to be taken; empty for all there are, the best first.
 
     Raises:
         UnsupportedError: Nothing of what was asked for has a road; every reason is listed.
     """
     known = list(converters)
     writers = {c.format: c for c in known if c.writes}
-    direct = [road for converter in known for road in converter.roads]
+    direct = [one for converter in known for one in converter.roads]
+    if road not in (words := ["", HUB, *dict.fromkeys(one.word for one in direct)]):
+        raise UnsupportedError(f"there is no road {road!r}", hint=f"known: {', '.join(words[1:])}")
 
     def plan(recipe: Recipe, format: str) -> PlannedVariant:
-        return _plan_variant(reader, target, recipe, format, writers, direct)
+        return _plan_variant(reader, target, recipe, format, writers, direct, road)
 
     wanted = formats or target.formats
     variants = tuple(plan(recipe, format) for recipe in sorted(recipes, key=_preference) for format in wanted)
@@ -143,21 +167,40 @@ def _plan_variant(
     format: str,
     writers: dict[str, Converter],
     direct: Sequence[DirectRoad],
+    wanted: str,
 ) -> PlannedVariant:
     refusal = _refusal(target, format, recipe.precision)
     if refusal:
         return PlannedVariant(format, recipe, refusal=refusal)
-    roads = []
+    able = [
+        one
+        for one in direct
+        # A direct road honors no rules of ours.
+        if one.format == format and one.needs in reader.exports and recipe.precision in one.precisions
+        and not recipe.rules
+    ]  # fmt: skip
+    roads = [_direct_road(one) for one in able if recipe.precision in one.better_at]
     if "hub" in reader.exports and format in writers and recipe.precision in NATIVE_PRECISIONS:
-        roads.append(Road(f"{reader.name} -> hub -> {format}", "one quantizer for every format"))
-    for road in direct:
-        if road.format == format and road.needs in reader.exports and recipe.precision in road.precisions:
-            if recipe.rules:
-                continue  # a direct road honours no rules of ours
-            roads.append(Road(road.name, road.why, road))
-    if not roads:
-        refusal = f"there is no road from {reader.name} to {format} with recipe {recipe.name!r}"
-    return PlannedVariant(format, recipe, tuple(roads), refusal)
+        roads.append(_through_hub(reader, writers[format], recipe))
+    roads += [_direct_road(one) for one in able if recipe.precision not in one.better_at]
+    taken = tuple(one for one in roads if wanted in ("", one.word))
+    if not taken:
+        which = f" {wanted!r}" if wanted else ""
+        refusal = f"there is no road{which} from {reader.name} to {format} with recipe {recipe.name!r}"
+    return PlannedVariant(format, recipe, taken, refusal)
+
+
+def _direct_road(direct: DirectRoad) -> Road:
+    return Road(direct.name, direct.why, direct.word, (Hop(direct.name, "in one step"),), direct)
+
+
+def _through_hub(reader: Converter, writer: Converter, recipe: Recipe) -> Road:
+    hops = [Hop(f"{reader.name} -> hub", reader.reading)]
+    if recipe.precision == "w8a8":
+        hops.append(Hop("hub -> integers", f"edgekit's quantizer, placed as the target wants it for {writer.format}"))
+    hops.append(Hop(f"hub -> {writer.format}", writer.writing))
+    name = f"{reader.name} -> hub -> {writer.format}"
+    return Road(name, "one clean-up and one quantizer for every format", HUB, tuple(hops))
 
 
 def _refusal(target: Target, format: str, precision: str) -> str:

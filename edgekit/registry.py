@@ -117,6 +117,7 @@ CONVERTERS = Registry(
     {
         "keras": "edgekit.converters.keras:CONVERTER",
         "tensorflow": "edgekit.converters.tensorflow:CONVERTER",
+        "torch": "edgekit.converters.torch:CONVERTER",
         "onnx": "edgekit.converters.onnx:CONVERTER",
         "tflite": "edgekit.converters.tflite:CONVERTER",
         "openvino": "edgekit.converters.openvino:CONVERTER",

@@ -27,7 +27,7 @@ FLOORS = {
         *("datasets", "decoding", "feeds", "labels", "packages", "processing", "rows", "samples"),  # the user's data
         *("card", "converter", "environment", "family", "graph", "opening", "parity", "recipe"),
         *("registry", "runtime", "target", "trial", "worker"),
-        *("about", "cache", "catalog", "hubs", "network", "weights", "wire"),
+        *("about", "cache", "catalog", "hubs", "network", "ops", "weights", "wire"),
         *("metrics", "scoring"),
     ),
     2: ("plan", *ROOMS),

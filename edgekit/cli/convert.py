@@ -16,12 +16,20 @@ __all__ = ["COMMAND"]
     "convert",
     cls=Command,
     example="edgekit convert emotion_model.hdf5 -o emotion.edge --precision fp32,int8 --calibration-data faces",
-    help="Turn SOURCE (.keras, .h5, SavedModel folder, .onnx, or a name of `edgekit list models`) into a bundle for a "
-    "device, each file verified.",
+    help="Turn SOURCE (.keras, .h5, SavedModel folder, .onnx, .pt2, TorchScript, .tflite, FILE.py:FUNCTION for a "
+    "PyTorch module, or a name of `edgekit list models`) into a bundle for a device, each file verified.",
 )
 @click.argument("source", type=click.Path())
 @click.option("-o", "--output", type=click.Path(), metavar="NAME.edge", help="The bundle; by default SOURCE's name.")
-@click.option("--weights", metavar="FILE|HUB", help="For a model by name: others than those that ship.")
+@click.option(
+    "--weights", metavar="FILE|HUB", help="For a model by name: others than those that ship; for FILE.py: its."
+)
+@click.option(
+    "--input-shape",
+    multiple=True,
+    metavar="[NAME=]N,N[:DTYPE]",
+    help="Size of each input: 1,3,224,224 or ids=batch,128:int64; a word is a size that stays open.",
+)
 @click.option("--target", default="host", show_default=True, metavar="NAME", help="Device: `edgekit list targets`.")
 @click.option(
     "--precision", default="fp32", show_default=True, metavar="A,B", callback=options.names, help="fp32, fp16, int8."
@@ -29,6 +37,7 @@ __all__ = ["COMMAND"]
 @click.option(
     "--format", metavar="A,B", callback=options.names, help="tflite, onnx, openvino; by default the target's."
 )
+@click.option("--road", default="", metavar="WORD", help="Take only this road: hub, or one that --dry-run shows.")
 @click.option("--recipe", metavar="NAME|FILE", help="Named or own rules, in place of --precision.")
 @click.option("--calibration-data", type=click.Path(), metavar="PATH", help="Typical inputs, needed for int8.")
 @click.option("--num-samples", type=click.IntRange(min=1), metavar="N", help="Use at most so many of them.")

@@ -13,10 +13,11 @@ from edgekit.card import find_card
 from edgekit.conversion.acceptance import make_reference
 from edgekit.conversion.accuracy import Judge
 from edgekit.conversion.calibration import CalibrationData
-from edgekit.conversion.given import Given, OwnData, find_given
+from edgekit.conversion.fixing import fix_sizes
+from edgekit.conversion.given import Beside, Given, OwnData, Planner, find_given
 from edgekit.conversion.job import ConversionReport, Job, VariantReport
-from edgekit.converter import SourceModel
-from edgekit.errors import InputError
+from edgekit.converter import SourceModel, SourceOptions, parse_input_shape
+from edgekit.errors import EdgekitError, InputError
 from edgekit.plan import PlannedVariant, make_plan
 from edgekit.processing import Processing
 from edgekit.recipe import Recipe
@@ -28,13 +29,17 @@ __all__ = ["ConversionReport", "VariantReport", "convert"]
 
 
 def convert(
-    source: str | Path,
+    source: Any,
     output: str | Path,
     *,
     weights: str | Path | None = None,
+    input_shape: str | Sequence[str] = (),
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
     target: str | Target = "host",
     precision: str | Sequence[str] = ("fp32",),
     format: str | Sequence[str] | None = None,
+    road: str = "",
     recipe: Recipe | str | Path | None = None,
     calibration_data: str | Path | None = None,
     num_samples: int | None = None,
@@ -47,13 +52,22 @@ def convert(
     """Turns a trained model into a bundle of files for a device, each verified against the source.
 
     Args:
-        source: A .keras or .h5 file, a SavedModel folder or an .onnx file, told apart by content; or a string that
-            names a model, such as ``"resnet:tiny"``, whose data for calibrating and judging come with it.
+        source: The path of a .keras or .h5 file, a SavedModel folder, an .onnx, .pt2 or TorchScript file, told apart by
+            content; a string that names a model, such as ``"resnet:tiny"``, whose data for calibrating and judging
+            come with it; ``"FILE.py:FUNCTION"``, which gives a PyTorch module, and is run; or a PyTorch module or
+            Keras model itself.
         output: ``NAME.edge`` (a folder) or ``NAME.edge.zip``.
-        weights: For a model by name: a file or a hub; by default those that ship.
+        weights: For a model by name: a file or a hub; by default those that ship. For a function: a file.
+        input_shape: How large inputs are, each as ``[NAME=]SIZE,SIZE,...[:DTYPE]``, such as ``"ids=batch,128:int64"``;
+            a size that is a word stays open. Needed for a function, and for TorchScript that does not say it; of other
+            sources it fixes sizes they leave open, which TFLite wants.
+        example_inputs: For a PyTorch module: a tuple of the tensors it is called with, or a dict of them by name.
+        dynamic_shapes: For a PyTorch module: which sizes stay open, as ``torch.export.export`` takes it; by default
+            the batch, where PyTorch can export it so.
         target: A named target or the path of one's own.
         precision: Names of `edgekit.recipe.NAMED`, or ``"int8"``.
         format: Of those the target takes; all of them by default.
+        road: Take only this one, such as ``"hub"``; a dry run shows those there are.
         recipe: Rules of one's own in place of `precision`.
         calibration_data: Images, .npy, .npz or .wav, or a folder of them; needed for int8.
         num_samples: Use at most so many of them.
@@ -66,22 +80,20 @@ def convert(
 
     Raises:
         ArtifactError: The source is missing, corrupt or of no format edgekit reads.
-        InputError: Calibration data are missing or do not fit; the output exists.
+        InputError: Calibration data are missing or do not fit; the output exists; a shape is missing or not needed.
         UnsupportedError: Nothing of what was asked for is possible; every reason is listed.
     """
     say = progress or (lambda line: None)
-    chosen = target if isinstance(target, Target) else Target.named(target)
-    recipes, formats, converters = _recipes(precision, recipe), _names(format), [c for _, c in CONVERTERS]
-    given = find_given(
-        source, weights, seed, lambda name, reader: make_plan(name, reader, chosen, recipes, formats, converters)
-    )
+    options = SourceOptions(tuple(map(parse_input_shape, _names(input_shape))))
+    beside = Beside(weights, options, example_inputs, dynamic_shapes, seed)
+    given = find_given(source, beside, _planner(target, _recipes(precision, recipe), _names(format), road))
     if dry_run:
         return ConversionReport(given.plan, None, tuple(map(_planned, given.plan.variants)), given.notes)
     with BundleWriter(Path(output), force=force) as writer:
         samples, own = _samples(given, calibration_data, num_samples)
         say(f"reading {given.plan.source} ({given.reader.name})")
         path = given.place(writer.stage)
-        opened = given.reader.read(path, writer.stage / "source")
+        opened = _opened(given, path, options, writer.stage)
         try:
             data = _data(given, opened, path, processing, samples, own, is_own=calibration_data is None)
             say("asking the source for its own answers")
@@ -90,6 +102,21 @@ def convert(
             return job.run(_provenance(given, path, opened, data, seed))
         finally:
             opened.close()
+
+
+def _opened(given: Given, path: Path, options: SourceOptions, stage: Path) -> SourceModel:
+    """The source read, and the sizes fixed that it leaves open and the user gives."""
+    source = given.reader.read(path, stage / "source")
+    try:
+        return fix_sizes(source, options.input_shapes, stage)
+    except EdgekitError:
+        source.close()
+        raise
+
+
+def _planner(target: str | Target, recipes: Sequence[Recipe], formats: Sequence[str], road: str) -> Planner:
+    chosen, converters = target if isinstance(target, Target) else Target.named(target), [c for _, c in CONVERTERS]
+    return lambda name, reader: make_plan(name, reader, chosen, recipes, formats, converters, road)
 
 
 def _samples(given: Given, path: str | Path | None, limit: int | None) -> tuple[Samples | None, OwnData]:

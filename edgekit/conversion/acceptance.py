@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from edgekit.opening import own_runtimes
 from edgekit.parity import Parity, compare, match_outputs, value_range
 from edgekit.recipe import Recipe
 from edgekit.registry import RUNTIMES
+from edgekit.spec import Signature, TensorSpec
 from edgekit.trial import Trial, try_file
 
-__all__ = ["Accepted", "Reference", "accept", "make_reference"]
+__all__ = ["Accepted", "Reference", "accept", "make_reference", "open_sizes", "with_sizes"]
 
 RANDOM_FEEDS = 4
 
@@ -33,6 +34,7 @@ class Reference:
         random_answers: The source's answers to `random`.
         real_answers: The source's answers to `real`.
         data: What `real` is, in words.
+        sizes: Of the source's open sizes other than the batch those that all of `real` share, for files that fix them.
     """
 
     random: Sequence[Feeds]
@@ -40,6 +42,7 @@ class Reference:
     random_answers: Sequence[Mapping[str, np.ndarray]]
     real_answers: Sequence[Mapping[str, np.ndarray]]
     data: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def feeds(self) -> list[Feeds]:
@@ -101,28 +104,64 @@ class Accepted:
 
 def make_reference(source: SourceModel, real: Sequence[Feeds], data: str, seed: int) -> Reference:
     """Asks the source itself, once, for the answers every file is held against."""
-    random, answers = _random_answers(source, seed)
+    sizes = _shared_sizes(source.signature, real)
+    random, answers = _random_answers(source, source.signature, seed)
+    if sizes:
+        more, further = _random_answers(source, with_sizes(source.signature, sizes), seed)
+        random, answers = [*random, *more], [*answers, *further]
     return Reference(
         random=random,
         real=real,
         random_answers=answers,
         real_answers=[source.run(feed) for feed in real],
         data=data,
+        sizes=sizes,
     )
 
 
-def _random_answers(source: SourceModel, seed: int) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
+def open_sizes(signature: Signature) -> tuple[str, ...]:
+    """Names of the sizes of inputs that are only known when the model runs, but for the batch."""
+    inner = [dim for spec in signature.inputs for dim in spec.shape[1:] if isinstance(dim, str)]
+    return tuple(dict.fromkeys(inner))
+
+
+def with_sizes(signature: Signature, sizes: Mapping[str, int]) -> Signature:
+    """The signature with numbers for those of its open sizes that `sizes` names."""
+
+    def fixed(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            replace(spec, shape=tuple(sizes.get(d, d) if isinstance(d, str) else d for d in spec.shape))
+            for spec in specs
+        )
+
+    return replace(signature, inputs=fixed(signature.inputs), outputs=fixed(signature.outputs))
+
+
+def _shared_sizes(signature: Signature, feeds: Sequence[Feeds]) -> dict[str, int]:
+    seen: dict[str, set[int]] = {name: set() for name in open_sizes(signature)}
+    for feed in feeds:
+        for spec in signature.inputs:
+            for dim, size in zip(spec.shape, np.shape(feed[spec.name]), strict=True):
+                if dim in seen:
+                    seen[str(dim)].add(size)
+    return {name: found.pop() for name, found in seen.items() if len(found) == 1}
+
+
+def _random_answers(
+    source: SourceModel, signature: Signature, seed: int
+) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
     """Random feeds the source takes, and its answers: an integer may be a row of a table that has only two."""
-    random = random_feeds(source.signature, count=RANDOM_FEEDS, seed=seed)
+    random = random_feeds(signature, count=RANDOM_FEEDS, seed=seed)
     try:
         return random, [source.run(feed) for feed in random]
     except EdgekitError as error:
         if not any(spec.dtype.startswith(("int", "uint")) for spec in source.signature.inputs):
             raise
-        random = random_feeds(source.signature, count=RANDOM_FEEDS, seed=seed, limit=2)
+        random = random_feeds(signature, count=RANDOM_FEEDS, seed=seed, limit=2)
         answers = [source.run(feed) for feed in random]
         said = str(error).splitlines()[0]
-        source.notes.append(f"integers of the random feeds are 0 and 1, for the source refuses larger ones: {said}")
+        note = f"integers of the random feeds are 0 and 1, for the source refuses larger ones: {said}"
+        source.notes.extend([] if note in source.notes else [note])
         return random, answers
 
 
@@ -137,30 +176,38 @@ def accept(written: Written, format: str, recipe: Recipe, source: SourceModel, r
         raise ConversionError(f"no runtime is for {format} files, so what was written cannot be verified")
     runtime = runtimes[0]
     RUNTIMES.get(runtime).probe().require(f"the {runtime} runtime, needed to verify {format} files,")
-    trial = try_file(
-        written.files[0], runtime, reference.feeds, inputs=source.signature.inputs, input_names=written.input_names
-    )
-    names = dict(written.output_names) or match_outputs(reference.answers, trial.outputs)
+    takes = with_sizes(source.signature, written.sizes)
+    places = [i for i, feed in enumerate(reference.feeds) if _fits(takes, feed)]
+    feeds, answers = [reference.feeds[i] for i in places], [reference.answers[i] for i in places]
+    trial = try_file(written.files[0], runtime, feeds, inputs=source.signature.inputs, input_names=written.input_names)
+    names = dict(written.output_names) or match_outputs(answers, trial.outputs)
     outputs = [{ours: answer[theirs] for ours, theirs in names.items()} for answer in trial.outputs]
-    real = len(reference.real)
-    random_parity = compare(reference.random_answers, outputs[real:], data="fixed random feeds")
-    parity = compare(reference.real_answers, outputs[:real], data=reference.data) if real else random_parity
+    real = sum(i < len(reference.real) for i in places)
+    random_parity = compare(answers[real:], outputs[real:], data="fixed random feeds")
+    parity = compare(answers[:real], outputs[:real], data=reference.data) if real else random_parity
     accepted = Accepted(trial, runtime, names, parity, random_parity)
-    _judge(accepted, recipe)
+    _judge(accepted, recipe, source)
     return accepted
 
 
-def _judge(accepted: Accepted, recipe: Recipe) -> None:
+def _fits(signature: Signature, feed: Feeds) -> bool:
+    return all(spec.accepts_shape(np.shape(feed[spec.name])) for spec in signature.inputs)
+
+
+def _judge(accepted: Accepted, recipe: Recipe, source: SourceModel) -> None:
     if recipe.precision == "w8a8" and accepted.trial.int8_macs_share == 0:
         raise ConversionError(f"no operation of it runs in integers in {accepted.trial.version}")
+    # Engines round integers differently, and some compute on in float: a source that came quantized is held to what
+    # its own precision is held to.
+    limits = recipe if source.precision == "fp32" else Recipe.named(source.precision)
     for parity in (accepted.parity, accepted.random_parity):
-        if recipe.max_relative is not None and parity.relative > recipe.max_relative:
+        if limits.max_relative is not None and parity.relative > limits.max_relative:
             raise ConversionError(
                 f"differs from the source by {parity.relative:.2g} of the output range on {parity.data}; "
-                f"{recipe.name} allows {recipe.max_relative:g}"
+                f"{recipe.name} allows {limits.max_relative:g}"
             )
-    if recipe.min_sqnr_db is not None and accepted.parity.sqnr_db < recipe.min_sqnr_db:
+    if limits.min_sqnr_db is not None and accepted.parity.sqnr_db < limits.min_sqnr_db:
         raise ConversionError(
             f"reaches only {accepted.parity.sqnr_db:.1f} dB against the source on {accepted.parity.data}; "
-            f"{recipe.name} wants {recipe.min_sqnr_db:g} dB"
+            f"{recipe.name} wants {limits.min_sqnr_db:g} dB"
         )

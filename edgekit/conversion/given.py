@@ -1,4 +1,4 @@
-"""What `convert` was given: a file, or the name of a model that is made into one first."""
+"""What `convert` was given: a file, or what is made into one first: a model by name, in memory, or of a function."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from edgekit.converter import Reader
+from edgekit.conversion.modules import GivenModule, find_built, find_module, framework_of, split_built
+from edgekit.converter import Reader, SourceOptions
 from edgekit.datasets import Dataset, open_dataset
 from edgekit.errors import ArtifactError, InputError, UnavailableError, UnsupportedError
 from edgekit.family import Family, find_size, is_model_name
@@ -16,7 +18,7 @@ from edgekit.plan import Plan
 from edgekit.registry import CONVERTERS
 from edgekit.samples import Samples
 
-__all__ = ["Given", "GivenFile", "GivenName", "find_given"]
+__all__ = ["Beside", "Given", "GivenFile", "GivenModule", "GivenName", "OwnData", "Planner", "find_given"]
 
 Planner = Callable[[str, Reader], Plan]
 """From what the source is called and the converter that reads it to a plan. Raises UnsupportedError."""
@@ -26,6 +28,37 @@ _FORMS = (("onnx", ".onnx", "onnx"), ("keras", ".keras", "keras"))
 
 MAX_CALIBRATION = 200
 """Samples of a family's own data that are calibrated on unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the user says beside the source. What a source has no use for is an InputError, never ignored.
+
+    Attributes:
+        weights: For a model by name, or a function that builds one.
+        options: For a source that does not say how large its inputs are.
+        example_inputs: For a module in memory.
+        dynamic_shapes: The same.
+        seed: Of weights that are drawn.
+    """
+
+    weights: str | Path | None = None
+    options: SourceOptions = field(default_factory=SourceOptions)
+    example_inputs: Any = None
+    dynamic_shapes: Any = None
+    seed: int = 0
+
+    def require_no(self, what: str, *names: str) -> None:
+        """Raises InputError where one of the attributes `names` was said of a source that is `what`."""
+        said = {
+            "weights": ("--weights", self.weights is not None, "a model by name, or FILE.py:FUNCTION"),
+            "options": ("--input-shape", bool(self.options.input_shapes), "TorchScript, or FILE.py:FUNCTION"),
+            "example_inputs": ("example_inputs", self.example_inputs is not None, "a module in memory"),
+            "dynamic_shapes": ("dynamic_shapes", self.dynamic_shapes is not None, "a module in memory"),
+        }
+        for flag, is_said, use in (said[name] for name in names):
+            if is_said:
+                raise InputError(f"{what}, so it takes no {flag}", hint=f"{flag} is for {use}")
 
 
 @dataclass(frozen=True)
@@ -82,25 +115,39 @@ class GivenName:
         return path
 
 
-Given = GivenFile | GivenName
+Given = GivenFile | GivenName | GivenModule
 
 
-def find_given(source: str | Path, weights: str | Path | None, seed: int, planner: Planner) -> Given:
-    """What `source` is: a name of a model where it says one and there is no such file, else a file.
+def find_given(source: object, beside: Beside, planner: Planner) -> Given:
+    """What `source` is: a model in memory, a name of a model where there is no such file, a function, else a file.
 
     Raises:
-        ArtifactError: It is neither, or a file that no converter reads.
+        ArtifactError: It is none, or a file that no converter reads.
+        InputError: Something is said beside it that it has no use for, or not said that it needs.
         UnsupportedError: Nothing of what is wanted has a road from it, or there is no such size.
     """
+    if not isinstance(source, str | Path):
+        if (framework := framework_of(source)) is None:
+            raise InputError(
+                f"a {type(source).__name__} is no source", hint="a path, a name, or a model of PyTorch or Keras"
+            )
+        beside.require_no("it is in memory", "weights", "options")
+        return find_module(source, framework, planner, beside.example_inputs, beside.dynamic_shapes)
+    beside.require_no(f"{source} is not in memory", "example_inputs", "dynamic_shapes")
     if isinstance(source, str) and is_model_name(source):
         family, size = find_size(source)
-        return _named(family, size, weights, seed, planner)
-    path = Path(source)
-    if weights is not None:
-        raise InputError(
-            f"{path} is no model by name, so it takes no other weights", hint="`edgekit list models` shows the names"
-        )
+        return _named(family, size, beside.weights, beside.seed, planner)
+    if not Path(source).exists() and (built := split_built(str(source))):
+        weights = Path(beside.weights) if beside.weights is not None else None
+        return find_built(*built, planner, weights, beside.options)
+    return _file(Path(source), beside, planner)
+
+
+def _file(path: Path, beside: Beside, planner: Planner) -> GivenFile:
+    beside.require_no(f"{path} is a file", "weights")
     reader = _reader_of(path)
+    if beside.options.input_shapes and hasattr(reader, "with_options"):
+        reader = reader.with_options(beside.options)
     return GivenFile(path, reader, planner(path.name, reader))
 
 
@@ -137,7 +184,8 @@ def _reader_of(source: Path) -> Reader:
             return converter
     raise ArtifactError(
         f"{source} is no model that edgekit reads",
-        hint="it reads .keras, .h5, SavedModel folders and .onnx, and names of `edgekit list models`",
+        hint="it reads .keras, .h5, SavedModel folders, .onnx, .pt2, TorchScript, FILE.py:FUNCTION that gives a "
+        "PyTorch module, and names of `edgekit list models`",
     )
 
 

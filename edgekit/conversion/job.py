@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit.bundle import Artifact, Bundle, BundleWriter, Golden
-from edgekit.conversion.acceptance import Accepted, Reference, accept
+from edgekit.conversion.acceptance import Accepted, Reference, accept, open_sizes
 from edgekit.conversion.accuracy import Accuracy, Judge
 from edgekit.conversion.calibration import CalibrationData
 from edgekit.conversion.gate import SpeedComparison, compare_speed
-from edgekit.converter import RoadRequest, SourceModel, Written
+from edgekit.converter import RoadRequest, SourceModel, Writer, Written
 from edgekit.errors import ArtifactError, ConversionError, UnavailableError, UnsupportedError
 from edgekit.plan import Plan, PlannedVariant, Road
 from edgekit.registry import CONVERTERS
@@ -216,15 +217,39 @@ class Job:
         if road.direct is not None:
             request = RoadRequest(variant.precision, self.plan.target, path, self.data.calibration)
             return road.direct.drive(self.source, request)
+        return self._through_hub(converter, variant, path)
+
+    def _through_hub(self, converter: Writer, variant: PlannedVariant, path: Path) -> Written:
         if self.source.hub_error:
             raise ConversionError(self.source.hub_error, step=f"{self.source.kind} -> hub")
+        sizes = self._fixed_sizes(variant.format) if converter.fixes_sizes else {}
         plan = None
         if variant.precision == "w8a8":
             from edgekit.quantize import make_quant_plan
 
             placement = self.plan.target.placements[variant.format]
             plan = make_quant_plan(self.graph, placement, variant.recipe, self.statistics)
-        return converter.write(self.graph, path, precision=variant.precision, plan=plan)
+        graph = self.graph
+        if sizes:
+            from edgekit.graph import bind_dimensions
+
+            graph = bind_dimensions(graph, sizes)
+        written = converter.write(graph, path, precision=variant.precision, plan=plan)
+        if not sizes:
+            return written
+        note = f"fixed as in the data it was judged by: {', '.join(f'{k} = {v}' for k, v in sizes.items())}"
+        return replace(written, sizes=sizes, notes=(*written.notes, note))
+
+    def _fixed_sizes(self, format: str) -> Mapping[str, int]:
+        """A number for each open size but the batch. Raises UnsupportedError where nothing says which."""
+        known = self.reference.sizes
+        if unknown := [name for name in open_sizes(self.source.signature) if name not in known]:
+            raise UnsupportedError(
+                f"{format} files have fixed sizes, and nothing says how large these are",
+                offenders=unknown,
+                hint="--input-shape, or --calibration-data of one size",
+            )
+        return known
 
     def _store(self, variant: PlannedVariant, attempt: _Attempt) -> Artifact:
         written, accepted = attempt.written, attempt.accepted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgekit.report.document import Block, Document, Fields, Notes, table
@@ -11,6 +11,7 @@ from edgekit.report.units import dash, megabytes, percent
 
 if TYPE_CHECKING:
     from edgekit.conversion import ConversionReport
+    from edgekit.plan import Road
 
 __all__ = ["parity_words", "view"]
 
@@ -46,10 +47,23 @@ def view(report: ConversionReport, place: str) -> Document:
     blocks: list[Block] = [table(headings, rows)]
     if reasons := tuple((f"{v.format} {v.precision}: {v.reason}", "") for v in report.variants if v.reason):
         blocks.append(Notes(reasons, "Refused, and roads that failed"))
-    if report.bundle is not None:
+    if report.bundle is None:
+        blocks.append(Notes(tuple(_roads(report)), "Roads in the order they are tried, hop by hop"))
+    else:
         blocks.append(Fields((("bundle", place), ("next", f"edgekit profile {shlex.quote(place)}"))))
     title = f"{report.plan.source} for {report.plan.target.title}"
     return Document(title if report.bundle is not None else f"Plan: {title} (nothing was written)", tuple(blocks))
+
+
+def _roads(report: ConversionReport) -> Iterator[tuple[str, str]]:
+    """A line for each road, with the files it leads to."""
+    leads: dict[tuple[int, Road], list[str]] = {}
+    for variant in report.plan.variants:
+        for place, road in enumerate(variant.roads, 1):
+            leads.setdefault((place, road), []).append(f"{variant.format} {variant.precision}")
+    for (place, road), files in leads.items():
+        hops = "; ".join(f"{hop.name}: {hop.how}" for hop in road.hops)
+        yield f"{', '.join(files)}: {place}. {hops} (--road {road.word}: {road.why})", ""
 
 
 def parity_words(parity: Mapping[str, Any] | None) -> str:

@@ -197,6 +197,8 @@ def test_a_model_of_strings_is_refused_by_name(tmp_path: Path) -> None:
     assert "input 'inputs'" in caught.value.offenders
     assert "output 'classes'" in caught.value.offenders
     assert any("StringNGrams" in offender for offender in caught.value.offenders)
+    assert any(o.startswith("split behind StringToHashBucketFast") for o in caught.value.offenders)
+    assert "behind these splits" in caught.value.hint
 
 
 def test_a_model_that_reads_files_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -21,15 +21,17 @@ class Fake:
     writes: bool = False
     exports: tuple[str, ...] = ()
     roads: tuple[DirectRoad, ...] = ()
+    reading: str = "read somehow"
+    writing: str = "written somehow"
 
 
 def never(*args: Any) -> Any:
     raise AssertionError("a plan drives nothing")
 
 
-TFLITE_ROAD = DirectRoad("keras -> tflite", "saved_model", "tflite", ("fp32", "w8a8"), "no hub writer", never)
+TFLITE_ROAD = DirectRoad("keras -> tflite", "vendor", "saved_model", "tflite", ("fp32", "w8a8"), "no hub writer", never)
 OPENVINO_ROAD = DirectRoad(
-    "saved model -> openvino", "saved_model", "openvino", ("fp32",), "when the hub cannot", never
+    "saved model -> openvino", "native", "saved_model", "openvino", ("fp32",), "when the hub cannot", never
 )
 CONVERTERS: list[Any] = [
     Fake("tflite", "tflite", roads=(TFLITE_ROAD,)),
@@ -86,3 +88,28 @@ def test_what_is_quantized_has_a_float_twin_to_be_held_against() -> None:
     made = plan(KERAS, "generic-x86", W8A8)
     assert {v.name for v in made.yardsticks} == {"openvino-fp32", "tflite-fp32", "onnx-fp32"}
     assert not plan(KERAS, "generic-x86", W8A8, FP32).yardsticks
+
+
+def test_a_road_that_was_measured_better_comes_before_the_hub() -> None:
+    better = replace(OPENVINO_ROAD, better_at=("fp32",))
+    converters = [CONVERTERS[1], replace(CONVERTERS[2], roads=(better,))]
+    (variant,) = make_plan("m", KERAS, Target.named("generic-x86"), [FP32], ["openvino"], converters).variants
+    assert [road.word for road in variant.roads] == ["native", "hub"]
+
+
+def test_one_road_can_be_asked_for() -> None:
+    made = make_plan("m", KERAS, Target.named("generic-x86"), [FP32], [], CONVERTERS, "native")
+    assert {v.format: [road.word for road in v.roads] for v in made.variants} == {
+        "openvino": ["native"], "tflite": [], "onnx": []
+    }  # fmt: skip
+    assert "no road 'native' from keras to tflite" in next(v.refusal for v in made.variants if v.format == "tflite")
+
+
+def test_a_road_nobody_knows_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UnsupportedError, match="hub, vendor, native"):
+        make_plan("m", KERAS, Target.named("generic-x86"), [FP32], [], CONVERTERS, "motorway")
+
+
+def test_the_way_through_the_hub_is_told_hop_by_hop() -> None:
+    (variant,) = plan(KERAS, "generic-x86", W8A8, formats=("onnx",)).variants
+    assert [hop.name for hop in variant.roads[0].hops] == ["keras -> hub", "hub -> integers", "hub -> onnx"]
