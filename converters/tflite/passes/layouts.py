@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.converters.tflite.model import Op, Tensor
 
-__all__ = ["Layout", "arrange", "arranged_shape", "as_built", "inside", "moved", "outside", "sequence", "view"]
+__all__ = ["Layout", "arrange", "arranged_shape", "as_built", "inside", "outside", "sequence", "view"]
 
 Layout = tuple[int, ...]
 """For each axis the axis of the original it is, or -1 for one of size 1. Axes of size 1 come and go at no cost, so
@@ -45,14 +45,8 @@ def arrange(data: np.ndarray, layout: Layout) -> np.ndarray:
     """The numbers of an array put in `layout`."""
     kept = sequence(layout)
     rest = [axis for axis in range(data.ndim) if axis not in kept]
-    moved_data = data.transpose([*rest, *kept])
-    return np.ascontiguousarray(moved_data.reshape(arranged_shape(data.shape, layout)))
-
-
-def moved(layout: Layout) -> bool:
-    """Whether numbers change their place, and not only the shape changes."""
-    kept = sequence(layout)
-    return list(kept) != sorted(kept)
+    turned = data.transpose([*rest, *kept])
+    return np.ascontiguousarray(turned.reshape(arranged_shape(data.shape, layout)))
 
 
 def view(op: Op) -> Layout | None:

@@ -37,13 +37,24 @@ _FIXED = {
 """Scale and zero point the integer kernel gives."""
 
 
+_MOVING = {"RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER", "SPLIT", "PAD", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH",
+           "SQUEEZE", "EXPAND_DIMS", "REVERSE_V2", "TILE", "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR"}  # fmt: skip
+"""Of these the ones that do the same to integers as to the numbers they stand for."""
+
+
 def lift_integers(graph: Graph) -> None:
     """Changes `graph` in place; what cannot compute in integers stays float between the conversions that are there."""
     rewriter = Rewriter(graph)
     _use_int8(rewriter)
-    for op in list(graph.ops):
-        if rewriter.holds(op) and op.code in (*_WEIGHTED, *_FREE, *_SAME, *_FIXED):
+    moving = [op for op in graph.ops if op.code in _MOVING]
+    for op in moving:
+        _dequantize_behind(rewriter, op)
+    for op in reversed(moving):
+        _quantize_before(rewriter, op)
+    for op in graph.ops:
+        if op.code in (*_WEIGHTED, *_FREE, *_SAME, *_FIXED):
             _lift(rewriter, op)
+    _join(rewriter)
     _fold_constants(rewriter)
     rewriter.drop_unread([op for op in rewriter.ops() if op.code in ("QUANTIZE", "DEQUANTIZE")])
     rewriter.finish()
@@ -74,6 +85,42 @@ def _shifted(params: QuantParams | None) -> QuantParams:
     return QuantParams("int8", params.scale, tuple(zero - 128 for zero in params.zero_point), params.axis)
 
 
+def _moved(op: Op) -> Tensor | None:
+    """The float tensor an operation moves, if it does nothing else."""
+    tensor = op.inputs[1 if op.code == "SPLIT" else 0]
+    is_plain = tensor is not None and tensor.dtype == "float32" and tensor.data is None
+    return tensor if is_plain and op.options.get("fusedActivationFunction", "NONE") == "NONE" else None
+
+
+def _quantize_before(rewriter: Rewriter, op: Op) -> None:
+    """Lets an operation move integers if all make the same ones of what it gives."""
+    tensor, params = _moved(op), _wanted(rewriter, op.outputs[0])
+    if tensor is None or params is None or any(_wanted(rewriter, other) != params for other in op.outputs):
+        return
+    given = Tensor(f"{tensor.name}/int8", tensor.shape, "int8", quant=params)
+    rewriter.add(Op("QUANTIZE", [tensor], [given], {}, op.source), near=op)
+    rewriter.set_inputs(op, [given if other is tensor else other for other in op.inputs])
+    old = op.outputs
+    new = [Tensor(one.name, one.shape, "int8", quant=params) for one in old]
+    rewriter.set_outputs(op, new)
+    for before, after in zip(old, new, strict=True):
+        for quantize in rewriter.consumers(before):
+            rewriter.bypass(quantize, after)
+
+
+def _dequantize_behind(rewriter: Rewriter, op: Op) -> None:
+    """Lets an operation move the integers that what it takes was made from."""
+    tensor = _moved(op)
+    integers = None if tensor is None else _integers(rewriter, tensor)
+    if integers is None or integers.quant is None or integers.quant.axis is not None:
+        return
+    rewriter.set_inputs(op, [integers if other is tensor else other for other in op.inputs])
+    old = op.outputs
+    rewriter.set_outputs(op, [Tensor(f"{one.name}/int8", one.shape, "int8", quant=integers.quant) for one in old])
+    for before, after in zip(old, op.outputs, strict=True):
+        rewriter.add(Op("DEQUANTIZE", [after], [before], {}, op.source), near=op)
+
+
 def _lift(rewriter: Rewriter, op: Op) -> None:
     """Makes one operation compute in integers, if all it takes comes from integers and all it gives goes into some."""
     wanted = [_wanted(rewriter, tensor) for tensor in op.outputs]
@@ -86,7 +133,7 @@ def _lift(rewriter: Rewriter, op: Op) -> None:
         integers = _integers(rewriter, tensor)
         if integers is None:
             return
-        inputs[place] = integers
+        inputs[place] = _first_steps(rewriter, integers) if op.code in _FREE else integers
     if any(params is None for params in wanted):
         return
     if op.code in _WEIGHTED and not _lift_bias(rewriter, op, inputs):
@@ -122,6 +169,14 @@ def _integers(rewriter: Rewriter, tensor: Tensor) -> Tensor | None:
         return None
     source = maker.inputs[0]
     return source if source is not None and source.dtype == "int8" and source.quant is not None else None
+
+
+def _first_steps(rewriter: Rewriter, tensor: Tensor) -> Tensor:
+    """Behind an operation of fixed scales what it gives itself, which need not be rounded twice."""
+    maker = rewriter.producer(tensor)
+    source = maker.inputs[0] if maker is not None and maker.code == "QUANTIZE" else None
+    before = None if source is None else rewriter.producer(source)
+    return source if source is not None and before is not None and before.code in _FIXED else tensor
 
 
 def _lift_bias(rewriter: Rewriter, op: Op, inputs: list[Tensor | None]) -> bool:
@@ -185,6 +240,20 @@ def _rescaled(rewriter: Rewriter, op: Op, tensor: Tensor, params: QuantParams) -
     other = Tensor(f"{tensor.name}/rescaled", tensor.shape, "int8", quant=params)
     rewriter.add(Op("QUANTIZE", [tensor], [other], {}, op.source), near=op)
     return other
+
+
+def _join(rewriter: Rewriter) -> None:
+    """Takes integers from integers where real numbers are between them only for a moment."""
+    for op in rewriter.ops():
+        if op.code == "QUANTIZE" and op.output.dtype == "int8":
+            (source,) = op.arguments()
+            integers = _integers(rewriter, source)
+            if integers is None or integers.data is not None or integers.quant is None:
+                continue
+            if integers.quant == op.output.quant and not rewriter.is_public(op.output):
+                rewriter.bypass(op, integers)
+            elif integers.quant.axis is None:
+                rewriter.set_inputs(op, [integers])
 
 
 def _fold_constants(rewriter: Rewriter) -> None:
