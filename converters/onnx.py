@@ -17,7 +17,6 @@ from edgekit.graph.legalizing import (
     Rule,
     extend_mask,
     legalize,
-    lower_opset,
     move_batch_behind_time,
     natural_unpooled_shape,
     refuse_gaps,
@@ -25,6 +24,7 @@ from edgekit.graph.legalizing import (
     state_attribute,
 )
 from edgekit.graph.operations import require_known
+from edgekit.graph.opsets import lower_opset
 from edgekit.graph.shapes import signature
 from edgekit.graph.walking import constant, rank, static_shape
 from edgekit.registry import RUNTIMES, Probe, installed

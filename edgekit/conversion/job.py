@@ -234,6 +234,10 @@ class Job:
             from edgekit.graph import bind_dimensions
 
             graph = bind_dimensions(graph, sizes)
+        if variant.format == "onnx" and self.plan.target.onnx_opset:
+            from edgekit.graph.opsets import at_most_opset
+
+            graph = at_most_opset(graph, self.plan.target.onnx_opset)
         written = converter.write(graph, path, precision=variant.precision, plan=plan)
         if not sizes:
             return written

@@ -35,7 +35,6 @@ __all__ = [
     "dft_axis",
     "extend_mask",
     "legalize",
-    "lower_opset",
     "move_batch_behind_time",
     "move_dft_axis",
     "natural_unpooled_shape",
@@ -136,45 +135,6 @@ def refuse_gaps(model: ir.Model, gaps: Mapping[str, Gap], format: str) -> None:
         raise UnsupportedError(
             f"{format} has these operations only in part", offenders=offenders, hint="choose another format"
         )
-
-
-def lower_opset(model: ir.Model, limits: Mapping[str, int]) -> ir.Model:
-    """A model whose opset is not above the limit of any operation in it, where nothing but accepted dtypes changed.
-
-    Args:
-        model: A hub graph; it is not changed.
-        limits: By type of operation, the last opset an engine has a kernel for.
-
-    Returns:
-        The same graph under the older opset, or `model` itself where that would say something else.
-    """
-    present = model.graph.opset_imports.get("", 1)
-    kinds = {node.op_type for node, _ in walk(model.graph) if node.domain == ""}
-    wanted = min([limits[kind] for kind in kinds & set(limits)], default=present)
-    if wanted >= present or not all(_same_form(kind, wanted, present) for kind in kinds):
-        return model
-    lowered = copy_of(model)
-    lowered.graph.opset_imports[""] = wanted
-    return lowered
-
-
-def _same_form(op_type: str, old: int, new: int) -> bool:
-    """Whether two versions of an operation have the same inputs, outputs, attributes and defaults."""
-    import onnx
-
-    if not onnx.defs.has(op_type, old, ""):
-        return False
-    forms = []
-    for version in (old, new):
-        schema = onnx.defs.get_schema(op_type, version, "")
-        attributes = {
-            name: (attribute.type, attribute.required, attribute.default_value.SerializeToString())
-            for name, attribute in schema.attributes.items()
-        }
-        forms.append(
-            (attributes, *([(end.name, end.option) for end in side] for side in (schema.inputs, schema.outputs)))
-        )
-    return forms[0] == forms[1]
 
 
 def state_attribute(name: str, value: Any) -> Rule:

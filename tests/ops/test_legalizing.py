@@ -16,7 +16,8 @@ from onnx.reference import ReferenceEvaluator
 from edgekit import graph as hub
 from edgekit.errors import UnsupportedError
 from edgekit.graph import legalizing, resizing, walk
-from edgekit.graph.legalizing import Rule, legalize, lower_opset, refuse_gaps
+from edgekit.graph.legalizing import Rule, legalize, refuse_gaps
+from edgekit.graph.opsets import lower_opset
 
 RNG = np.random.default_rng(5)
 
