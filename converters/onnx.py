@@ -26,7 +26,7 @@ from edgekit.graph.legalizing import (
 from edgekit.graph.operations import require_known
 from edgekit.graph.opsets import lower_opset
 from edgekit.graph.shapes import signature
-from edgekit.graph.walking import constant, rank, static_shape
+from edgekit.graph.walking import constant, rank, static_shape, walk
 from edgekit.registry import RUNTIMES, Probe, installed
 from edgekit.runtime import EngineOptions, Session
 
@@ -40,6 +40,9 @@ __all__ = ["CONVERTER", "OnnxConverter", "read_graph"]
 _PACKAGES = ("onnx", "onnx-ir")
 _LAST_OPSETS = {"RoiAlign": 21}
 """ONNX Runtime 1.31 has no kernel for RoiAlign-22, which differs from RoiAlign-16 in dtypes alone."""
+
+_INTEGERS = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+"""A model with one of these came quantized."""
 
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(("RNN", "GRU", "LSTM"), move_batch_behind_time),  # ONNX Runtime has layout 0 only
@@ -90,7 +93,13 @@ class OnnxConverter:
         save(graph, hub)
         versions = {**installed(*_PACKAGES), "onnxruntime": engine.probe().version.rpartition(" ")[2]}
         return SourceModel(
-            kind="onnx", path=path, signature=promised, run=session.run, exports={"hub": hub}, versions=versions
+            kind="onnx",
+            path=path,
+            signature=promised,
+            run=session.run,
+            exports={"hub": hub},
+            versions=versions,
+            precision="w8a8" if any(node.op_type in _INTEGERS for node, _ in walk(graph.graph)) else "fp32",
         )
 
     def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:

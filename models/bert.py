@@ -151,6 +151,11 @@ _TINY: Mapping[str, Any] = {
 }
 _WORDPIECE: Mapping[str, Any] = {"vocabulary": 30522, "positions": 512}
 
+def _without_pooler(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Of a checkpoint that keeps the pooler it began with, what an embedding is made of."""
+    return from_hugging_face({name: array for name, array in weights.items() if not name.startswith("pooler.")})
+
+
 FAMILY = Family(
     name="bert",
     title="BERT, a transformer encoder",
@@ -190,7 +195,7 @@ FAMILY = Family(
     hubs=(
         Hub("huggingface", "google-bert/bert-base-uncased", "base", "Apache-2.0", from_hugging_face),
         Hub("huggingface", "google-bert/bert-large-uncased", "large", "Apache-2.0", from_hugging_face),
-        Hub("huggingface", "sentence-transformers/all-MiniLM-L6-v2", "minilm-l6", "Apache-2.0", from_hugging_face),
+        Hub("huggingface", "sentence-transformers/all-MiniLM-L6-v2", "minilm-l6", "Apache-2.0", _without_pooler),
     ),
     notes=(
         "All sizes read WordPiece tokens. A published size needs the vocab.txt of its checkpoint, which is not part of"

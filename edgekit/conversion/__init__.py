@@ -10,12 +10,12 @@ from typing import Any
 from edgekit import __version__
 from edgekit.bundle import BundleWriter
 from edgekit.card import find_card
-from edgekit.conversion.acceptance import make_reference
 from edgekit.conversion.accuracy import Judge
 from edgekit.conversion.calibration import CalibrationData
 from edgekit.conversion.fixing import fix_sizes
 from edgekit.conversion.given import Beside, Given, OwnData, Planner, find_given
 from edgekit.conversion.job import ConversionReport, Job, VariantReport
+from edgekit.conversion.reference import make_reference
 from edgekit.converter import SourceModel, SourceOptions, parse_input_shape
 from edgekit.errors import EdgekitError, InputError
 from edgekit.plan import PlannedVariant, make_plan

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit.conversion.acceptance import with_sizes
+from edgekit.conversion.reference import with_sizes
 from edgekit.converter import SourceModel
 from edgekit.errors import InputError
 from edgekit.spec import Signature, TensorSpec

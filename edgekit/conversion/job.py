@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from edgekit.bundle import Artifact, Bundle, BundleWriter, Golden
-from edgekit.conversion.acceptance import Accepted, Reference, accept, open_sizes
+from edgekit.conversion.acceptance import Accepted, accept
 from edgekit.conversion.accuracy import Accuracy, Judge
 from edgekit.conversion.calibration import CalibrationData
 from edgekit.conversion.gate import SpeedComparison, compare_speed
+from edgekit.conversion.reference import Reference, open_sizes
 from edgekit.converter import RoadRequest, SourceModel, Writer, Written
-from edgekit.errors import ArtifactError, ConversionError, UnavailableError, UnsupportedError
+from edgekit.errors import ArtifactError, ConversionError, EdgekitError, UnavailableError, UnsupportedError
 from edgekit.plan import Plan, PlannedVariant, Road
 from edgekit.registry import CONVERTERS
 
@@ -153,7 +154,7 @@ class Job:
                 written = self._drive(variant, road)
                 accepted = accept(written, variant.format, variant.recipe, self.source, self.reference)
             except _REFUSALS as error:
-                failures.append(f"{road.name}: {error}")
+                failures.append(f"{road.name}: {_reason(error)}")
                 continue
             return _Attempt(road.name, written, accepted, failures)
         return _Attempt("", None, None, failures)
@@ -288,6 +289,13 @@ class Job:
             feeds=tuple(dict(feed) for feed in self.reference.feeds[:count]),
             outputs=tuple(dict(answer) for answer in self.reference.answers[:count]),
         )
+
+
+def _reason(error: EdgekitError) -> str:
+    """What an error says, and what a vendor's tool said where our own words do not hold it."""
+    vendor = getattr(error, "vendor_message", "") or ""
+    said = next((line.strip() for line in vendor.splitlines() if line.strip()), "")[:200]
+    return f"{error} [{said}]" if said and said not in str(error) else str(error)
 
 
 def _golden_count(reference: Reference) -> int:

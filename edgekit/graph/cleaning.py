@@ -19,12 +19,26 @@ from edgekit.graph.reshaping import (
 )
 from edgekit.graph.shapes import infer_shapes
 from edgekit.graph.simplifying import define_erfc, merge_duplicates, remove_no_ops, resolve_branches, share_constants
-from edgekit.graph.walking import copy_of, replace_value, walk
+from edgekit.graph.walking import (
+    constant,
+    copy_of,
+    dtype_name,
+    fresh_name,
+    initializer,
+    inner_graphs,
+    replace_value,
+    value_names,
+    walk,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["PASSES", "clean", "outline"]
+
+
+_SHAPE_BYTES = 1024
+"""Larger constants are no sizes of a tensor."""
 
 
 def clean(model: ir.Model) -> ir.Model:
@@ -63,17 +77,41 @@ def inline_functions(model: ir.Model) -> ir.Model:
 
 
 def lift_constants(model: ir.Model) -> ir.Model:
-    """Constant nodes, and initializers of inner graphs, become initializers of the graph; none is an input."""
-    from onnx_ir.passes.common import (
-        LiftConstantsToInitializersPass,
-        LiftSubgraphInitializersToMainGraphPass,
-        RemoveInitializersFromInputsPass,
-    )
+    """Constant nodes, and initializers of inner graphs, become initializers of the graph; none is an input.
+
+    Sizes and axes are kept in each inner graph that reads them: ONNX's shape inference does not look for them outside.
+    """
+    from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveInitializersFromInputsPass
 
     RemoveInitializersFromInputsPass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    LiftSubgraphInitializersToMainGraphPass()(model)
+    for inner in [inner for node, _ in walk(model.graph) for inner in inner_graphs(node)]:
+        for name, value in list(inner.initializers.items()):
+            if not _tells_shapes(value):
+                del inner.initializers[name]
+                model.graph.register_initializer(value)
+    _hand_in_sizes(model)
     return model
+
+
+def _hand_in_sizes(model: ir.Model) -> None:
+    taken: set[str] = set()
+    for inner in [inner for node, _ in walk(model.graph) for inner in inner_graphs(node)]:
+        own: dict[ir.Value, ir.Value] = {}
+        for node in inner:
+            for index, value in enumerate(node.inputs):
+                if value is None or value.graph is inner or not value.is_initializer() or not _tells_shapes(value):
+                    continue
+                if value not in own:
+                    taken = taken or value_names(model.graph)
+                    array = constant(value)
+                    assert array is not None
+                    own[value] = initializer(inner, fresh_name(taken, value.name or ""), array)
+                node.replace_input_with(index, own[value])
+
+
+def _tells_shapes(value: ir.Value) -> bool:
+    return dtype_name(value) == "int64" and value.const_value is not None and value.const_value.nbytes <= _SHAPE_BYTES
 
 
 def remove_identities(model: ir.Model) -> ir.Model:

@@ -36,6 +36,7 @@ def load(path: Path) -> ir.Model:
         model = _read(path)
     except Exception as error:  # protobuf, onnx_ir and the file system all raise their own kinds
         raise ArtifactError(f"{path} is not a readable ONNX model: {error}", hint="export it again") from error
+    _open_negative_sizes(model)
     if not model.graph.outputs:
         raise ArtifactError(f"{path} is not a readable ONNX model: it gives nothing", hint="export it again")
     return infer_shapes(raise_opset(model))
@@ -64,6 +65,16 @@ def _is_nowhere(value: ir.Value | None) -> bool:
     if value is None or value.producer() is not None:
         return False
     return value.const_value is None and not value.is_graph_input()
+
+
+def _open_negative_sizes(model: ir.Model) -> None:
+    """Some exporters write -1 for a size nobody knows; ONNX leaves it out."""
+    import onnx_ir as ir
+
+    values = [*model.graph.inputs, *model.graph.outputs, *(v for node, _ in walk(model.graph) for v in node.outputs)]
+    for value in values:
+        if value.shape is not None and any(isinstance(dim, int) and dim < 0 for dim in value.shape):
+            value.shape = ir.Shape(None if isinstance(dim, int) and dim < 0 else dim for dim in value.shape)
 
 
 def raise_opset(model: ir.Model, opset: int = MIN_OPSET) -> ir.Model:

@@ -28,7 +28,7 @@ Order: TypeAlias = Literal["little", "big"]
 _MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_STARTS = (b"\x80\x02\x8a\x0a", b"\x80\x03\x8a\x0a", b"\x80\x04\x95", b"\x80\x05\x95")
 _MAGIC_BYTES = _MAGIC.to_bytes(10, "little")
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
 _RESAVE = "in PyTorch: torch.save(model.state_dict(), path), or write a .safetensors"
 
 _STORAGES = {

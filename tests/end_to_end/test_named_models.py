@@ -11,12 +11,12 @@ import pytest
 
 import edgekit
 from edgekit.conversion.accuracy import Accuracy, Judge
-from edgekit.conversion.given import GivenName, find_given
+from edgekit.conversion.given import Beside, GivenName, find_given
 from edgekit.errors import ArtifactError, InputError, UnavailableError, UnsupportedError
 from edgekit.family import Family, find_size
 from edgekit.making import find_model, make_model
 from edgekit.network.torch_form import to_torch
-from edgekit.plan import Plan, PlannedVariant, Road
+from edgekit.plan import HUB, Plan, PlannedVariant, Road
 from edgekit.recipe import Recipe
 from edgekit.registry import CONVERTERS, FAMILIES
 from edgekit.target import Target
@@ -126,7 +126,7 @@ def planner(reached: dict[str, int]) -> Any:
     """Plans of three files, of which so many can be reached from each reader."""
 
     def plan(name: str, reader: Any) -> Plan:
-        roads = [(Road("a road", ""),)] * reached[reader.name] + [()] * (3 - reached[reader.name])
+        roads = [(Road("a road", "", HUB, ()),)] * reached[reader.name] + [()] * (3 - reached[reader.name])
         variants = tuple(PlannedVariant("onnx", Recipe.named("fp32"), road) for road in roads)
         return Plan(name, reader.name, Target.named("host"), variants)
 
@@ -137,7 +137,7 @@ def planner(reached: dict[str, int]) -> Any:
     ("reached", "suffix"), [({"onnx": 3, "keras": 3}, ".onnx"), ({"onnx": 2, "keras": 3}, ".keras")]
 )
 def test_the_form_is_the_one_that_leads_furthest(reached: dict[str, int], suffix: str) -> None:
-    given = find_given(NAME, None, 0, planner(reached))
+    given = find_given(NAME, Beside(), planner(reached))
     assert isinstance(given, GivenName)
     assert given.suffix == suffix
     assert suffix in given.notes[0]
@@ -151,7 +151,7 @@ def test_a_file_of_that_name_is_the_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_is_no_name_takes_no_weights(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no model by name"):
+    with pytest.raises(InputError, match="so it takes no --weights"):
         edgekit.convert(tmp_path / "m.onnx", tmp_path / "f.edge", weights="w.safetensors")
 
 

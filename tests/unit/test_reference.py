@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.conversion.acceptance import make_reference
+from edgekit.conversion.reference import make_reference
 from edgekit.converter import Feeds, SourceModel
 from edgekit.errors import ConversionError
 from edgekit.spec import Signature, TensorSpec
