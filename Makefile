@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.edgekit-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-photos assets test ops lint types docs bench check constraints clean system
+.PHONY: help setup demo demo-photos assets test ops catalogue lint types docs bench check constraints clean system
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,9 @@ test: setup system  ## every test
 
 ops: setup  ## ONNX's own node tests through every writer, judged by the committed baseline
 	$(BIN)/python -m tests.ops
+
+catalogue: setup  ## real trained models to every format, judged by the committed outcomes; fetches 300 MB once
+	$(BIN)/python -m tests.catalogue
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .

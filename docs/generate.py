@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.update(COLUMNS="100", NO_COLOR="1")
 
@@ -21,6 +23,7 @@ from edgekit.registry import CONVERTERS, MODELS, RUNTIMES
 from edgekit.target import Target
 
 FOLDER = Path(__file__).resolve().parent / "reference"
+CATALOGUE = FOLDER.parent.parent / "tests" / "catalogue" / "results.json"
 NOTICE = "<!-- Written by docs/generate.py (`make docs`): change the code, not this page. -->\n"
 
 
@@ -158,7 +161,49 @@ def ops_page() -> str:
     return text + table(["operation", "tests", *formats], body)
 
 
-PAGES = {"tables.md": tables_page, "ops.md": ops_page, "cli.md": command_page, "python.md": python_page}
+def catalogue_page() -> str:
+    """What `make catalogue` measured: a row a source, then every refusal with its reasons."""
+    outcomes = json.loads(CATALOGUE.read_text(encoding="utf-8"))
+    formats = list(next(iter(outcomes.values()))["formats"])
+    text = (
+        "# Catalogue\nReal trained models, out of pinned packages of the Python index, converted to fp32 in every "
+        "format. *Parity* is the largest difference from the source, of the output's range: 1e-4 is the limit, but for "
+        "sources in integers, which engines round differently, and for what the source's own answer moves by when the "
+        "last bit of its input does. *Figures* are what the model is known to answer to a "
+        "known picture, sound or text, asked of the file itself. `make catalogue` measures this again.\n\n"
+    )
+    rows, refusals = [], []
+    for id, outcome in outcomes.items():
+        rows.append([id, outcome["title"], *(outcome_words(outcome["formats"][name]) for name in formats)])
+        refusals += refused_words(id, outcome["formats"])
+    text += table(["source", "what it is", *formats], rows)
+    return text + "\n## Refused, with every reason\n" + "".join(f"- {line}\n" for line in refusals)
+
+
+def outcome_words(one: Mapping[str, Any]) -> str:
+    if one["status"] != "written":
+        return str(one["status"])
+    held = sum(figure["holds"] for figure in one["figures"])
+    figures = f"<br>{held} of {len(one['figures'])} figures" if one["figures"] else ""
+    return f"{one['parity']:.0e}, {one['size_bytes'] / 1e6:.2f} MB{figures}<br>{one['road']}"
+
+
+def refused_words(id: str, formats: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each reason, with the formats it is for."""
+    by_reason: dict[str, list[str]] = {}
+    for name, one in formats.items():
+        if one["status"] != "written":
+            by_reason.setdefault(one["reason"], []).append(name)
+    return [f"{id}, {', '.join(names)}: `{reason}`" for reason, names in by_reason.items()]
+
+
+PAGES = {
+    "tables.md": tables_page,
+    "ops.md": ops_page,
+    "catalogue.md": catalogue_page,
+    "cli.md": command_page,
+    "python.md": python_page,
+}
 
 
 def main() -> int:

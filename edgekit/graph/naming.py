@@ -18,6 +18,9 @@ _MADE_UP = re.compile(r"unk__\d+|s\d+|\?|-1|")
 """Symbols an exporter made up: ``unk__64`` by tf2onnx, ``s43`` by PyTorch."""
 
 
+_NO_NAMES = ("", "?", "-1")
+"""Those of them that say nothing, not even that two sizes are the same."""
+
 _PRIMES = (7919, 7927, 7933, 7937, 7949, 7951, 7963, 7993)
 
 
@@ -52,7 +55,7 @@ def name_symbols(model: ir.Model) -> ir.Model:
     for value in model.graph.inputs:
         for index, old in _made_up(value):
             new = "batch" if index == 0 else f"{value.name}_dim_{index}"
-            _set_symbol(value, index, renamed.setdefault(old, new) if old else new)
+            _set_symbol(value, index, renamed.setdefault(old, new) if old not in _NO_NAMES else new)
     if any(True for value in model.graph.outputs for _ in _made_up(value)):
         _name_outputs(model)
     return model

@@ -81,10 +81,15 @@ def bind_dimensions(model: ir.Model, bindings: Mapping[str, int] | None = None, 
             value.shape = ir.Shape(
                 dim if isinstance(dim, int) else sizes.get(str(dim.value), default or dim) for dim in value.shape
             )
+    said = {value: value.shape for value in bound.graph.outputs if value.shape is not None}
     for node, _ in walk(bound.graph):
         for value in node.outputs:
             value.shape = None
-    return infer_shapes(bound)
+    infer_shapes(bound)
+    for value, shape in said.items():  # ONNX wants to know at least the rank of an output
+        if value.shape is None:
+            value.shape = ir.Shape(d if isinstance(d, int) else sizes.get(str(d.value), d) for d in shape)
+    return bound
 
 
 def signature(model: ir.Model) -> Signature:

@@ -112,6 +112,8 @@ def _recurrent(
 ) -> list[Tensor | None]:
     """All directions; `cell` gives a step and the bias of the input's part, `count` is of states."""
     batch_first = bool(node.integer("layout"))
+    if node.input(0).rank != 3:
+        raise Unlowerable(f"a sequence of rank {node.input(0).rank}")
     x = b.transpose(node.input(0), [1, 0, 2]) if batch_first else node.input(0)
     steps, batch, _ = x.shape
     if -1 in x.shape:
