@@ -18,7 +18,7 @@ __all__ = ["Placement", "Target"]
 SCHEMA = "edgekit.target"
 VERSION = 1
 
-_COUNTS = {"batch": (int,), "threads": (int, type(None))}
+_COUNTS = {"batch": (int,), "threads": (int, type(None)), "onnx_opset": (int, type(None))}
 _FOLDER = Path(__file__).parent / "targets"
 
 
@@ -34,6 +34,8 @@ class Placement:
         anchors: Op types that are quantized for their own sake.
         followers: Op types quantized when what feeds them already is, because the engine has an integer kernel.
         quantize_outputs: Whether outputs of anchors get parameters too, for engines that requantize in the kernel.
+        float_products: Whether integer kernels for MatMul and Gemm can give floats, so that the last ones do.
+        one_scale: Op types whose kernels want one scale for all they take and give, beyond those that only move values.
         float_io: Inputs and outputs of the file stay float.
     """
 
@@ -44,6 +46,8 @@ class Placement:
     anchors: tuple[str, ...] = ()
     followers: tuple[str, ...] = ()
     quantize_outputs: bool = False
+    float_products: bool = True
+    one_scale: tuple[str, ...] = ()
     float_io: bool = True
 
 
@@ -61,6 +65,7 @@ class Target:
         placements: For each format, where and how int8 is placed.
         batch: The batch size files are written for where the format fixes it.
         threads: Threads to serve with; None leaves it to the engine.
+        onnx_opset: The newest opset its ONNX Runtime is sure to open; None for the one that is installed here.
         notes: Facts behind the choices, with where they were measured or read.
     """
 
@@ -73,6 +78,7 @@ class Target:
     placements: Mapping[str, Placement] = field(default_factory=dict)
     batch: int = 1
     threads: int | None = None
+    onnx_opset: int | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -122,7 +128,7 @@ class Target:
             other = data["same_as"][machine]
             if other.endswith(".json"):
                 raise ArtifactError(f"'same_as' names a target, not a file: {other!r}")
-            return replace(cls.named(other), name=data["name"], title=data["title"])
+            return replace(cls.named(other), name=data["name"], title=data["title"], onnx_opset=None)
         target = cls(
             name=data["name"],
             title=data["title"],
@@ -135,6 +141,7 @@ class Target:
             placements={format: _placement(fields) for format, fields in data.get("placements", {}).items()},
             batch=data.get("batch", 1),
             threads=data.get("threads"),
+            onnx_opset=data.get("onnx_opset"),
             notes=_several(data.get("notes", ())),
         )
         target._check()
@@ -144,7 +151,7 @@ class Target:
         lists = {"architectures": self.architectures, "formats": self.formats, "notes": self.notes, **self.precisions}
         wrong = [name for name, texts in lists.items() if not all(isinstance(text, str) for text in texts)]
         wrong += [name for name in ("name", "title") if not isinstance(getattr(self, name), str)]
-        wrong += [name for name in ("batch", "threads") if type(getattr(self, name)) not in _COUNTS[name]]
+        wrong += [name for name in ("batch", "threads", "onnx_opset") if type(getattr(self, name)) not in _COUNTS[name]]
         wrong += [f"precisions of {format}" for format in self.formats if not self.precisions.get(format)]
         wrong += [
             f"placement of {format}, which w8a8 needs"
@@ -175,6 +182,7 @@ class Target:
             "placements": {format: _fields(placement) for format, placement in self.placements.items()},
             "batch": self.batch,
             "threads": self.threads,
+            "onnx_opset": self.onnx_opset,
             "notes": list(self.notes),
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from math import prod
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def placements(path: Path) -> list[OpPlacement]:
     return found
 
 
-def unresolved_custom_ops(content: bytes) -> list[str]:
+def unresolved_custom_ops(content: bytes | mmap) -> list[str]:
     """Names of the custom operations in a file that no interpreter has; none where no schema is installed."""
     try:
         schema = _schema()

@@ -6,6 +6,7 @@ Only `Interpreter` is used. LiteRT's CompiledModel corrupts memory on models who
 from __future__ import annotations
 
 import importlib
+import mmap
 import re
 import sys
 import threading
@@ -33,7 +34,8 @@ from edgekit.runtimes._contract import (
     first_line,
     package,
 )
-from edgekit.spec import DTYPES, QuantParams, TensorSpec
+from edgekit.runtimes._tflite_state import state_of
+from edgekit.spec import DTYPES, QuantParams, StatePair, TensorSpec
 
 __all__ = ["ENGINE"]
 
@@ -46,6 +48,7 @@ _TINY = b64decode(
 )
 _UNRESOLVED = re.compile(r"unresolved custom op: (\S+?)\.?\s")
 _UNKNOWN_BUILTIN = re.compile(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'")
+_READ_BYTES = 256 << 20
 _QUANTIZED = ("int8", "uint8", "int16")
 
 
@@ -70,13 +73,12 @@ class TfliteEngine:
         check_options(self.name, options)
         require_format(path, self.formats)
         self.probe().require("the tflite runtime")
-        content = path.read_bytes()
+        content = _content(path)
+        file = {"model_content": content} if isinstance(content, bytes) else {"model_path": str(path)}
         try:
-            interpreter = self._interpreter(
-                model_content=content, num_threads=options.threads or 1, **dict(options.vendor)
-            )
+            interpreter = self._interpreter(**file, num_threads=options.threads or 1, **dict(options.vendor))
             interpreter.allocate_tensors()
-            return OpenTflite(interpreter)
+            return OpenTflite(interpreter, state_of(content))
         except EdgekitError:
             raise
         except TypeError as error:
@@ -92,12 +94,21 @@ class TfliteEngine:
         return placements(path)
 
 
+def _content(path: Path) -> bytes | mmap.mmap:
+    """The bytes of a file; of a large one only those that are looked at, which it must keep while it is open."""
+    if path.stat().st_size <= _READ_BYTES:
+        return path.read_bytes()
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
 class OpenTflite:
     """One interpreter, its tensors named by the signature where the file has exactly one."""
 
     precision = "fp32"
 
-    def __init__(self, interpreter: Any) -> None:
+    def __init__(self, interpreter: Any, state: tuple[StatePair, ...] = ()) -> None:
+        self.state = state
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         in_names, out_names = _names(interpreter, inputs, outputs)
         self.inputs = tuple(_spec(detail, name) for detail, name in zip(inputs, in_names, strict=True))
@@ -261,7 +272,7 @@ def _spec(detail: dict[str, Any], name: str) -> TensorSpec:
     return TensorSpec(name, dtype, dims(shape), quant=quant)
 
 
-def _typed(path: Path, content: bytes, error: Exception) -> EdgekitError:
+def _typed(path: Path, content: bytes | mmap.mmap, error: Exception) -> EdgekitError:
     said = str(error) if not isinstance(error, UnicodeDecodeError) else ""
     if found := _UNRESOLVED.search(said):
         return UnsupportedError(
@@ -278,7 +289,7 @@ def _typed(path: Path, content: bytes, error: Exception) -> EdgekitError:
     return ArtifactError(f"{path} does not open: {first_line(error)}", hint="copy or convert it again")
 
 
-def _all_custom(content: bytes, first: str) -> list[str]:
+def _all_custom(content: bytes | mmap.mmap, first: str) -> list[str]:
     """The custom operation the engine stumbled over, and the others it would have."""
     from edgekit.runtimes._tflite_file import unresolved_custom_ops
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.converters.tflite.model import Graph, LiteModel, Op, Tensor
 from edgekit.converters.tflite.table import RAISINGS, Unlowerable
-from edgekit.errors import UnsupportedError
+from edgekit.errors import ArtifactError, UnsupportedError
 from edgekit.graph.walking import fresh_name
 from edgekit.spec import QuantParams
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Raiser", "raise_model"]
 
-_TOPICS = ("arithmetic", "spatial", "shapes", "products", "control")
+_TOPICS = ("arithmetic", "spatial", "shapes", "placing", "products", "control")
 """Modules of `edgekit.converters.tflite.raised`, each with the operations of one topic."""
 
+_INT64 = 7
 _OPSET, _WIDE_OPSET, _IR_VERSION = 20, 21, 10
 """GELU came with opset 20, 16-bit quantization with 21."""
 
@@ -32,6 +33,7 @@ def raise_model(model: LiteModel) -> ir.Model:
     A quantized tensor stays one: its integers are between QuantizeLinear and DequantizeLinear.
 
     Raises:
+        ArtifactError: An operation lacks options or inputs that it must have, or has them of the wrong kind.
         UnsupportedError: Operations have no form in the hub; all are listed, each with its reason.
     """
     import onnx
@@ -96,6 +98,10 @@ class Raiser:
             except Unlowerable as verdict:
                 self.refused.append(f"{op.code} ({op.source}): {verdict}")
                 found = [f"{op.source}/refused"] * len(op.outputs)
+            except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+                raise ArtifactError(
+                    f"{op.code} ({op.source}) is not as TFLite has it: {error!r}", hint="copy or convert the file again"
+                ) from error
             for tensor, name in zip(op.outputs, [found] if isinstance(found, str) else found, strict=False):
                 self.set_real(tensor, name)
 
@@ -150,7 +156,9 @@ class Raiser:
         self.names.pop(tensor, None)
         self._real.pop(tensor, None)
 
-    def const(self, array: np.ndarray | Sequence[Any] | float, name: str = "", dtype: str | None = None) -> str:
+    def const(
+        self, array: np.ndarray | np.generic | Sequence[Any] | float, name: str = "", dtype: str | None = None
+    ) -> str:
         """The name of a new constant."""
         own = fresh_name(self._taken, name or f"{self.source}/const")
         self.initializers[own] = np.asarray(array, dtype=dtype)
@@ -159,6 +167,19 @@ class Raiser:
     def ints(self, values: Sequence[int] | np.ndarray) -> str:
         """The name of a constant vector of int64, as ONNX takes axes and sizes."""
         return self.const(np.asarray(values, "int64"))
+
+    def wide(self, tensor: Tensor | None) -> str:
+        """The name of integers in int64, as ONNX wants sizes, axes and places."""
+        assert tensor is not None
+        if tensor.data is not None:
+            return self.ints(tensor.data)
+        return self.raw(tensor) if tensor.dtype == "int64" else self.node("Cast", [self.raw(tensor)], to=_INT64)
+
+    def cast(self, name: str, dtype: str) -> str:
+        """A value in the type numpy calls `dtype`."""
+        import onnx
+
+        return self.node("Cast", [name], to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def node(self, op_type: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Appends a node with one output and gives its name."""

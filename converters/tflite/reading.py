@@ -17,8 +17,8 @@ from edgekit.spec import QuantParams
 
 __all__ = ["looks_like_tflite", "read_model"]
 
-_BODIES = ("condSubgraphIndex", "bodySubgraphIndex", "thenSubgraphIndex", "elseSubgraphIndex", "subgraphIndex",
-           "initSubgraphIndex")  # fmt: skip
+_READ_BYTES = 64 << 20
+"""Larger files are not read but looked at: what is used of them must stay as it is as long as the model is."""
 
 
 def looks_like_tflite(path: Path) -> bool:
@@ -33,10 +33,13 @@ def read_model(path: Path) -> LiteModel:
     """Reads a file. Public names are those of its only signature, or where there is none the tensors' own.
 
     Raises:
-        ArtifactError: The file is damaged.
+        ArtifactError: The file is damaged, or there is none.
         UnsupportedError: It has several signatures, or tensors of types that cannot be held.
     """
-    content = np.fromfile(path, "uint8")
+    if not looks_like_tflite(path):
+        raise ArtifactError(f"{path} is no .tflite file", hint="check the path")
+    is_large = path.stat().st_size > _READ_BYTES
+    content = np.memmap(path, "uint8", "r") if is_large else np.fromfile(path, "uint8")
     try:
         return _File(content, path.name).read()
     except (UnsupportedError, MemoryError):
@@ -51,7 +54,7 @@ class _File:
     def __init__(self, content: np.ndarray, name: str) -> None:
         self.content = content
         self.name = name
-        self.model: Any = schema().ModelT.InitFromPackedBuf(content.tobytes(), 0)
+        self.model: Any = schema().ModelT.InitFromPackedBuf(content.data, 0)
         self.codes = [_code_name(code) for code in self.model.operatorCodes]
         self.graphs = [Graph(_text(graph.name) or f"graph_{i}") for i, graph in enumerate(self.model.subgraphs)]
 
@@ -137,7 +140,7 @@ class _File:
         return Op(code, inputs, outputs, options, outputs[0].name if outputs else "")
 
     def _value(self, field: str, value: Any) -> Any:
-        if field in _BODIES:
+        if field.endswith("SubgraphIndex") or field == "subgraph":
             return self.graphs[value]
         if field in ENUMERATIONS and ENUMERATIONS[field] == "TensorType":
             return _type_name(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from edgekit.converter import DirectRoad, RoadRequest, SourceModel, Written
@@ -58,9 +59,11 @@ def _integers(graph: Graph) -> int:
 
 
 def _keep(source: SourceModel, request: RoadRequest) -> Written:
-    request.path.write_bytes(source.exports["tflite"].read_bytes())
-    same = [{spec.name: spec.name for spec in side} for side in (source.signature.inputs, source.signature.outputs)]
-    return Written((request.path,), *same, notes=("the source's own file, unchanged",))
+    shutil.copyfile(source.exports["tflite"], request.path)
+    inputs, outputs = (
+        {spec.name: spec.name for spec in side} for side in (source.signature.inputs, source.signature.outputs)
+    )
+    return Written((request.path,), inputs, outputs, notes=("the source's own file, unchanged",))
 
 
 AS_IT_IS = DirectRoad(

@@ -42,11 +42,13 @@ def write_model(model: LiteModel, path: Path, *, inline_bytes: int = _INLINE_BYT
     for data in layout.buffers:
         offsets.append(start)
         start = _aligned(start + data.nbytes)
-    with path.open("wb") as file:
+    beside = path.with_name(f"{path.name}.part")  # constants may be views of the very file that is written over
+    with beside.open("wb") as file:
         file.write(layout.pack(offsets))
         for offset, data in zip(offsets, layout.buffers, strict=True):
             file.write(bytes(offset - file.tell()))
             data.tofile(file)
+    beside.replace(path)
 
 
 def _aligned(offset: int) -> int:

@@ -3,7 +3,9 @@
 Two kinds of engine, told apart by `Placement.quantize_outputs`:
 
 * ONNX Runtime fuses dequantize-operation-quantize into an integer kernel: parameters are wanted around every operation
-  that is to run in integers, and an activation function is taken in when the quantization stands behind it.
+  that is to run in integers, and an activation function is taken in when the quantization stands behind it. So it is
+  with TFLite, but for products of matrices, whose kernels give floats in ONNX Runtime only, and for operations that
+  want one scale.
 * OpenVINO wants parameters at the inputs of the multiplying operations only, as early as the data they carry allows,
   and fuses what lies between.
 
@@ -16,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgekit.errors import UnsupportedError
 from edgekit.graph.walking import constant, dtype_name, walk
@@ -30,16 +34,16 @@ if TYPE_CHECKING:
 __all__ = ["Placed", "place"]
 
 _MOVING = ("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Resize",
-           "DepthToSpace", "Gather")  # fmt: skip
+           "DepthToSpace", "SpaceToDepth", "Gather", "Pad")  # fmt: skip
 """Operations that only move or pick values, so that input and output can share one scale, and kernels ask for it."""
 
 _TAKEN_IN = ("Relu", "Clip")
 """Activation functions that disappear when the operation before them is quantized behind them."""
 
 _FLOAT_OUTPUT = ("MatMul", "Gemm")
-"""Operations whose integer kernel can give float: they get parameters behind them only when an integer reader waits."""
+"""Operations whose integer kernel may give float: where it does, parameters stand behind them for integer readers."""
 
-_WITH_CONSTANTS = ("Add", "Mul", "Sub")
+_WITH_CONSTANTS = ("Add", "Mul", "Sub", "PRelu")
 
 
 @dataclass(frozen=True)
@@ -156,11 +160,14 @@ def _is_plain(node: ir.Node) -> bool:
     """Whether the node is of the kind its integer kernel covers."""
     if node.op_type == "Resize":
         return bool(node.attributes.get_string("mode", "nearest") == "nearest")
+    if node.op_type == "Pad":
+        value = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
+        return node.attributes.get_string("mode", "constant") == "constant" and value is not None and not value.any()
     return all(dtype_name(value) == "float32" for value in node.outputs if value.uses() or value.is_graph_output())
 
 
 def _float_operands(node: ir.Node) -> list[ir.Value]:
-    operands = node.inputs[:1] if node.op_type == "Resize" else node.inputs  # the others of Resize are sizes
+    operands = node.inputs[:1] if node.op_type in ("Resize", "Pad") else node.inputs  # the others only say how
     return [value for value in operands if value is not None and dtype_name(value) == "float32"]
 
 
@@ -198,6 +205,7 @@ class _Fusing(_Choice):
     """Parameters around every operation of a chain between anchors."""
 
     def decide(self, graph: Iterable[ir.Node]) -> None:
+        self.float_outputs = _FLOAT_OUTPUT if self.placement.float_products else ()
         nodes = list(graph)
         chain = self._chain(nodes)
         for node in reversed(nodes):
@@ -205,7 +213,7 @@ class _Fusing(_Choice):
                 self.quantized.add(node)
         for node in nodes:
             if node in self.anchors:
-                self._surround(node, [node.inputs[0]], always_behind=node.op_type not in _FLOAT_OUTPUT)
+                self._surround(node, [node.inputs[0]], always_behind=node.op_type not in self.float_outputs)
             elif node in self.quantized and node.op_type not in _TAKEN_IN:
                 self._surround(node, list(_activations(node)), always_behind=True)
                 self.constants.extend(value.name or "" for value in _float_constants(node))
@@ -242,7 +250,7 @@ class _Fusing(_Choice):
         """Whether a multiplication in integers waits at the end of the chain; a convolution needs what it takes in."""
         if node.op_type in _TAKEN_IN:
             before = node.inputs[0].producer() if node.inputs[0] is not None else None
-            if before in self.anchors and before is not None and before.op_type not in _FLOAT_OUTPUT:
+            if before in self.anchors and before is not None and before.op_type not in self.float_outputs:
                 return True
         readers = [use for value in node.outputs for use in value.uses()]
         return any(index == 0 if user in self.anchors else user in self.quantized for user, index in readers)
@@ -252,12 +260,16 @@ class _Fusing(_Choice):
             if value is not None:
                 self.groups.add(value)
         for output in node.outputs if always_behind else ():
+            if not output.uses() and not output.is_graph_output():
+                continue
             reader = next(iter(output.consumers())) if len(output.uses()) == 1 else None
             is_taken = reader is not None and reader.op_type in _TAKEN_IN and reader in self.quantized
             behind = reader.outputs[0] if is_taken and reader is not None else output
             self.groups.add(behind)
-            if node.op_type in _MOVING and inputs[0] is not None:
-                self.groups.join(inputs[0], behind)
+            joined = inputs if node.op_type in self.placement.one_scale else inputs[:1] * (node.op_type in _MOVING)
+            for value in joined:
+                if value is not None:
+                    self.groups.join(value, behind)
 
 
 def _constants_fit(node: ir.Node) -> bool:

@@ -1,4 +1,4 @@
-"""The converters that start in Keras or TensorFlow, through the shipped batteries; known gaps are beside each."""
+"""The converters that start in Keras, TensorFlow or TFLite, through the shipped batteries; gaps are beside each."""
 
 from __future__ import annotations
 
@@ -59,6 +59,23 @@ class TestSavedModel(SourceContract):
     @staticmethod
     def unsupported(folder: Path) -> tuple[Path, tuple[str, ...]]:
         return tensorflow_samples.folder() / "no_onnx", ("BesselI0e", "Igamma")
+
+
+class TestTFLiteSource(SourceContract):
+    """D7: MediaPipe's smallest file, weights in half precision."""
+
+    converter = "tflite"
+    oracle = "onnx"
+
+    @staticmethod
+    def sample(folder: Path) -> Path:
+        source = asset("mediapipe", "mediapipe/modules/holistic_landmark/hand_recrop.tflite")
+        return Path(shutil.copyfile(source, folder / "hand_recrop.tflite"))
+
+    @staticmethod
+    def unsupported(folder: Path) -> tuple[Path, tuple[str, ...]]:
+        source = asset("mediapipe", "mediapipe/modules/face_landmark/face_landmark_with_attention.tflite")
+        return Path(shutil.copyfile(source, folder / "attention.tflite")), ("Landmarks2TransformMatrix",)
 
 
 class TestTFLiteRoad(RoadContract):

@@ -1,4 +1,4 @@
-"""ONNX as a source and as a format, OpenVINO as a format: the shipped batteries, and what is theirs alone."""
+"""ONNX as a source and as a format, OpenVINO and TFLite as formats: the shipped batteries, and what is theirs alone."""
 
 from __future__ import annotations
 
@@ -62,6 +62,11 @@ class TestOpenVINOWriter(WriterContract):
     converter = "openvino"
 
 
+class TestTFLiteWriter(WriterContract):
+    converter = "tflite"
+    batch = 1
+
+
 @pytest.fixture(scope="module")
 def network() -> ir.Model:
     return hub.clean(residual_network())
@@ -82,7 +87,7 @@ def sqnr_db(reference: np.ndarray, got: np.ndarray) -> float:
     return float(10 * np.log10(np.square(reference).sum() / np.square(reference - got).sum()))
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", ["onnx", "openvino", "tflite"])
 def test_int8_keeps_the_answer_in_fewer_bytes(
     format: str, network: ir.Model, feeds: list[Feeds], tmp_path: Path
 ) -> None:
@@ -98,7 +103,7 @@ def test_int8_keeps_the_answer_in_fewer_bytes(
     assert sizes["w8a8"] < 0.45 * sizes["fp32"]
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", ["onnx", "openvino", "tflite"])
 def test_int8_bytes_are_the_same_every_time(format: str, network: ir.Model, feeds: list[Feeds], tmp_path: Path) -> None:
     writer = CONVERTERS.get(format)
     contents = []
@@ -110,7 +115,9 @@ def test_int8_bytes_are_the_same_every_time(format: str, network: ir.Model, feed
     assert contents[0] == contents[1]
 
 
-@pytest.mark.parametrize(("format", "product"), [("onnx", "QLinearConv"), ("openvino", "Convolution")])
+@pytest.mark.parametrize(
+    ("format", "product"), [("onnx", "QLinearConv"), ("openvino", "Convolution"), ("tflite", "CONV_2D")]
+)
 def test_every_convolution_really_runs_in_integers(
     format: str, product: str, network: ir.Model, feeds: list[Feeds], tmp_path: Path
 ) -> None:
@@ -118,7 +125,7 @@ def test_every_convolution_really_runs_in_integers(
     path = tmp_path / f"m{writer.suffix}"
     writer.write(network, path, precision="w8a8", plan=plan)
     ran = RUNTIMES.get(format).placements(path, ONE_THREAD)
-    convolutions = Counter(op.precision for op in ran if op.type in (product, "Conv", "FusedConv"))
+    convolutions = Counter(op.precision for op in ran if op.type in (product, "Conv", "FusedConv", "DEPTHWISE_CONV_2D"))
     expected = sum(node.op_type == "Conv" for node, _ in hub.walk(network.graph))
     assert convolutions == {"int8": expected}
     assert plan.float_ops == {}
@@ -135,7 +142,7 @@ def test_openvino_runs_no_f32_pooling_between_integer_convolutions(
     assert [op.precision for op in ran if op.type == "Pooling"] == ["int8"]
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", ["onnx", "openvino", "tflite"])
 def test_a_writer_refuses_what_it_cannot_write(format: str, network: ir.Model, tmp_path: Path) -> None:
     for precision in ("w4g32", "w8a8"):
         with pytest.raises(UnsupportedError, match=precision):

@@ -1,4 +1,7 @@
-"""The roads: hub, writer, engine. Writing and running are apart, for a refusal to write is no failure to run."""
+"""The roads: hub, writer, engine. Writing and running are apart, for a refusal to write is no failure to run.
+
+``tflite-onnx`` is the way there and back: what the TFLite writer wrote is read into the hub, and ONNX Runtime answers.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,35 @@ from edgekit.registry import CONVERTERS, RUNTIMES
 from edgekit.runtime import EngineOptions
 from tests.ops.cases import Case
 
-__all__ = ["ROADS", "run", "write"]
+__all__ = ["FORMATS", "ROADS", "run", "write"]
 
-ROADS = ("onnx", "openvino", "tflite")
+FORMATS = ("onnx", "openvino", "tflite")
+"""Roads that are formats, which the table that ships tells of."""
+
+ROUND_TRIP = "tflite-onnx"
+ROADS = (*FORMATS, ROUND_TRIP)
 
 
 def write(road: str, case: Case, folder: Path) -> Written:
     """Reads the case's model into the hub and writes it as fp32. Raises what reader and writer raise."""
     import onnx
 
-    writer, source = _writer(road), folder / "source.onnx"
+    writer, source = _writer("tflite" if road == ROUND_TRIP else road), folder / "source.onnx"
     onnx.save(case.model, source)
     graph = read_graph(source)
     written: Written = writer.write(graph, folder / f"model{writer.suffix}", precision="fp32", plan=None)
-    return written
+    return _back(written, folder) if road == ROUND_TRIP else written
+
+
+def _back(written: Written, folder: Path) -> Written:
+    """What was written as TFLite, read and written as ONNX."""
+    from edgekit.converters.tflite.raising import raise_model
+    from edgekit.converters.tflite.reading import read_model
+    from edgekit.graph.cleaning import clean
+
+    graph = clean(raise_model(read_model(written.files[0])))
+    returned: Written = CONVERTERS.get("onnx").write(graph, folder / "returned.onnx", precision="fp32", plan=None)
+    return returned
 
 
 def _writer(road: str) -> Any:
@@ -45,7 +63,7 @@ def _writer(road: str) -> Any:
 
 def run(road: str, case: Case, written: Written) -> dict[str, np.ndarray]:
     """Opens what was written and gives its outputs by the names of the case, as the engine has them."""
-    opened = RUNTIMES.get(road).open(written.files[0], EngineOptions(threads=1))
+    opened = RUNTIMES.get("onnx" if road == ROUND_TRIP else road).open(written.files[0], EngineOptions(threads=1))
     theirs = [spec.name for spec in opened.inputs]
     given = {
         _known(written.input_names.get(name), theirs, i): array for i, (name, array) in enumerate(case.feeds.items())

@@ -25,6 +25,7 @@ GOALS = {  # share of the undisputed tests right strictly, and leniently; operat
     "onnx": (0.990, 0.990, 160),
     "openvino": (0.951, 0.951, 150),
     "tflite": (0.880, 0.920, 120),
+    "tflite-onnx": (0.920, 0.920, 150),
 }
 HONEST = {"strict", "lenient", "refused"}
 

@@ -15,8 +15,10 @@ _SAME = {
     "LOGICAL_NOT": "Not", "LOGISTIC": "Sigmoid", "NEG": "Neg", "RELU": "Relu", "ROUND": "Round", "SIGN": "Sign",
     "SIN": "Sin", "SQRT": "Sqrt", "TANH": "Tanh",
     "ADD_N": "Sum", "LOGICAL_AND": "And", "LOGICAL_OR": "Or", "MAXIMUM": "Max", "MINIMUM": "Min", "POW": "Pow",
-    "EQUAL": "Equal", "LESS": "Less", "LESS_EQUAL": "LessOrEqual", "GREATER": "Greater", "SELECT": "Where",
+    "EQUAL": "Equal", "LESS": "Less", "LESS_EQUAL": "LessOrEqual", "GREATER": "Greater",
     "GREATER_EQUAL": "GreaterOrEqual", "SELECT_V2": "Where", "ELU": "Elu", "PRELU": "PRelu",
+    "BITWISE_XOR": "BitwiseXor", "STABLEHLO_ADD": "Add", "STABLEHLO_MULTIPLY": "Mul", "STABLEHLO_MAXIMUM": "Max",
+    "STABLEHLO_MINIMUM": "Min",
 }  # fmt: skip
 """Operations that ONNX has as well, with the same operands."""
 
@@ -28,6 +30,39 @@ _LIMITS = {"RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1), "RELU_0_TO_1": (0, 1)}
 @raises(*_SAME)
 def same(r: Raiser, op: Op) -> str:
     return r.node(_SAME[op.code], [r.real(tensor) for tensor in op.inputs])
+
+
+@raises("SELECT")
+def select(r: Raiser, op: Op) -> str:
+    """Unlike SELECT_V2 it takes a vector for the first axis."""
+    chosen, x = op.inputs[:2]
+    assert chosen is not None
+    assert x is not None
+    name = r.real(chosen)
+    if chosen.rank == 1 and x.rank > 1:
+        name = r.node("Unsqueeze", [name, r.ints(range(1, x.rank))])
+    return r.node("Where", [name, r.real(x), r.real(op.inputs[2])])
+
+
+@raises("STABLEHLO_AND")
+def both(r: Raiser, op: Op) -> str:
+    return r.node("And" if op.output.dtype == "bool" else "BitwiseAnd", [r.real(tensor) for tensor in op.inputs])
+
+
+@raises("RIGHT_SHIFT", "STABLEHLO_SHIFT_LEFT")
+def shift(r: Raiser, op: Op) -> str:
+    """ONNX shifts numbers without a sign. To the right the sign comes in: negative ones go inverted, and back."""
+    dtype = op.output.dtype
+    x, places = (r.real(tensor) for tensor in op.inputs)
+    direction = "LEFT" if op.code == "STABLEHLO_SHIFT_LEFT" else "RIGHT"
+    if dtype.startswith("uint"):
+        return r.node("BitShift", [x, places], direction=direction)
+    turns = direction == "RIGHT"
+    is_negative = r.node("Less", [x, r.const(np.zeros((), dtype))]) if turns else ""
+    bits = r.node("Where", [is_negative, r.node("BitwiseNot", [x]), x]) if turns else x
+    wide = [r.cast(name, f"u{dtype}") for name in (bits, places)]
+    found = r.cast(r.node("BitShift", wide, direction=direction), dtype)
+    return r.node("Where", [is_negative, r.node("BitwiseNot", [found]), found]) if turns else found
 
 
 @raises(*_FUSED)
@@ -125,9 +160,7 @@ def log_softmax(r: Raiser, op: Op) -> str:
 
 @raises("CAST")
 def cast(r: Raiser, op: Op) -> str:
-    import onnx
-
-    return r.node("Cast", [r.real(op.inputs[0])], to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(op.output.dtype)))
+    return r.cast(r.real(op.inputs[0]), op.output.dtype)
 
 
 @raises("QUANTIZE", "DEQUANTIZE", "DENSIFY", "FAKE_QUANT")

@@ -10,7 +10,7 @@ from edgekit.converters.tflite.table import Unlowerable, raises
 
 __all__: list[str] = []
 
-_INT64 = 7
+_FAR = np.iinfo("int64").max
 _REDUCTIONS = {
     "SUM": "ReduceSum", "MEAN": "ReduceMean", "REDUCE_MAX": "ReduceMax", "REDUCE_MIN": "ReduceMin",
     "REDUCE_PROD": "ReduceProd",
@@ -22,19 +22,11 @@ def _x(op: Op) -> Tensor:
     return op.inputs[0]
 
 
-def _wide(r: Raiser, tensor: Tensor | None) -> str:
-    """Sizes, axes or places as ONNX wants them, in int64."""
-    assert tensor is not None
-    if tensor.data is not None:
-        return r.ints(tensor.data.reshape(tensor.shape))
-    return r.raw(tensor) if tensor.dtype == "int64" else r.node("Cast", [r.raw(tensor)], to=_INT64)
-
-
 @raises("RESHAPE")
 def reshape(r: Raiser, op: Op) -> str:
     given = op.inputs[1] if len(op.inputs) > 1 else None
     if given is not None and given.rank == 1:
-        return r.node("Reshape", [r.real(_x(op)), _wide(r, given)], allowzero=1 if _has_zero(given) else None)
+        return r.node("Reshape", [r.real(_x(op)), r.wide(given)], allowzero=1 if _has_zero(given) else None)
     return r.node("Reshape", [r.real(_x(op)), r.ints(op.options.get("newShape") or op.output.shape)])
 
 
@@ -71,17 +63,17 @@ def rank(r: Raiser, op: Op) -> str:
 
 @raises("FILL")
 def fill(r: Raiser, op: Op) -> str:
-    return r.node("Expand", [r.real(op.inputs[1]), _wide(r, op.inputs[0])])
+    return r.node("Expand", [r.real(op.inputs[1]), r.wide(op.inputs[0])])
 
 
 @raises("BROADCAST_TO")
 def broadcast_to(r: Raiser, op: Op) -> str:
-    return r.node("Expand", [r.real(_x(op)), _wide(r, op.inputs[1])])
+    return r.node("Expand", [r.real(_x(op)), r.wide(op.inputs[1])])
 
 
 @raises("TILE")
 def tile(r: Raiser, op: Op) -> str:
-    return r.node("Tile", [r.real(_x(op)), _wide(r, op.inputs[1])])
+    return r.node("Tile", [r.real(_x(op)), r.wide(op.inputs[1])])
 
 
 @raises("RANGE")
@@ -118,15 +110,21 @@ def split(r: Raiser, op: Op) -> list[str]:
 @raises("SPLIT_V")
 def split_v(r: Raiser, op: Op) -> list[str]:
     axis = int(known(op, 2, "the axis").reshape(-1)[0])
-    return r.outputs("Split", [r.real(_x(op)), _wide(r, op.inputs[1])], len(op.outputs), axis=axis)
+    return r.outputs("Split", [r.real(_x(op)), r.wide(op.inputs[1])], len(op.outputs), axis=axis)
 
 
 @raises("SLICE")
 def slice_(r: Raiser, op: Op) -> str:
     """A size of -1 reaches to the end."""
-    begin, size = known(op, 1, "the beginning").astype("int64"), known(op, 2, "the size").astype("int64")
-    ends = np.where(size < 0, np.iinfo("int64").max, begin + size)
-    return r.node("Slice", [r.real(_x(op)), r.ints(begin), r.ints(ends), r.ints(range(len(begin)))])
+    begin, size = op.inputs[1:3]
+    axes = r.ints(range(_x(op).rank))
+    if begin is not None and size is not None and begin.data is not None and size.data is not None:
+        first, length = begin.data.astype("int64"), size.data.astype("int64")
+        ends = r.ints(np.where(length < 0, _FAR, first + length))
+    else:
+        reach = r.node("Add", [r.wide(begin), r.wide(size)])
+        ends = r.node("Where", [r.node("Less", [r.wide(size), r.ints([0])]), r.ints([_FAR]), reach])
+    return r.node("Slice", [r.real(_x(op)), r.wide(begin), ends, axes])
 
 
 @raises("STRIDED_SLICE")
@@ -136,26 +134,35 @@ def strided_slice(r: Raiser, op: Op) -> str:
     if options.get("ellipsisMask") or options.get("newAxisMask") or options.get("offset"):
         raise Unlowerable("an ellipsis, new axes or offsets in a slice")
     steps = known(op, 3, "the step").astype("int64")
-    begin, end = (known(op, index, "where the slice begins and ends").astype("int64") for index in (1, 2))
-    far = np.iinfo("int64").max
-    shrunk = [axis for axis in range(len(steps)) if options["shrinkAxisMask"] >> axis & 1]
-    starts, ends = [], []
-    for axis, step in enumerate(steps):
-        start = begin[axis] if not options["beginMask"] >> axis & 1 else (0 if step > 0 else far)
-        stop = end[axis] if not options["endMask"] >> axis & 1 else (far if step > 0 else -far)
-        if axis in shrunk:
-            start, stop = begin[axis], begin[axis] + 1 if begin[axis] != -1 else far
-        starts.append(start)
-        ends.append(stop)
-    axes = list(range(len(steps)))
-    found = r.node("Slice", [r.real(_x(op)), r.ints(starts), r.ints(ends), r.ints(axes), r.ints(steps)])
-    return r.node("Squeeze", [found, r.ints(shrunk)]) if shrunk else found
+    count = len(steps)
+    shrunk = _masked(options.get("shrinkAxisMask"), count)
+    backward = steps < 0
+    begins = _replaced(r, r.wide(op.inputs[1]), _masked(options.get("beginMask"), count), np.where(backward, _FAR, 0))
+    far = np.where(backward, np.iinfo("int64").min, _FAR)
+    ends = _replaced(r, r.wide(op.inputs[2]), _masked(options.get("endMask"), count), far)
+    if shrunk.any():
+        behind = r.node("Add", [begins, r.ints([1])])  # 0 behind -1, the last one
+        behind = r.node("Where", [r.node("Equal", [behind, r.ints([0])]), r.ints([_FAR]), behind])
+        ends = r.node("Where", [r.const(shrunk), behind, ends])
+        steps = np.where(shrunk, 1, steps)
+    found = r.node("Slice", [r.real(_x(op)), begins, ends, r.ints(range(count)), r.ints(steps)])
+    return r.node("Squeeze", [found, r.ints(np.flatnonzero(shrunk))]) if shrunk.any() else found
+
+
+def _masked(mask: int | None, count: int) -> np.ndarray:
+    """Whether the bit of an axis is set."""
+    return ((mask or 0) >> np.arange(count) & 1).astype(bool)
+
+
+def _replaced(r: Raiser, name: str, chosen: np.ndarray, values: np.ndarray) -> str:
+    """Places with others where they are not meant."""
+    return r.node("Where", [r.const(chosen), r.ints(values), name]) if chosen.any() else name
 
 
 @raises("PAD", "PADV2")
 def pad(r: Raiser, op: Op) -> str:
-    amounts = known(op, 1, "how much is padded").astype("int64").T.reshape(-1)
-    inputs = [r.real(_x(op)), r.ints(amounts)]
+    amounts = r.node("Reshape", [r.transpose(r.wide(op.inputs[1]), [1, 0]), r.ints([-1])])
+    inputs = [r.real(_x(op)), amounts]
     if op.code == "PADV2":
         inputs.append(r.real(op.inputs[2]))
     elif _x(op).quant is None and _x(op).dtype != "float32":
@@ -179,33 +186,14 @@ def mirror_pad(r: Raiser, op: Op) -> str:
     return found
 
 
-@raises("GATHER")
-def gather(r: Raiser, op: Op) -> str:
-    if op.options.get("batchDims"):
-        raise Unlowerable("a gather of its own for each of a batch")
-    return r.node("Gather", [r.real(_x(op)), r.raw(_second(op))], axis=op.options["axis"])
-
-
 @raises("GATHER_ND")
 def gather_nd(r: Raiser, op: Op) -> str:
-    return r.node("GatherND", [r.real(_x(op)), _wide(r, op.inputs[1])])
-
-
-def _second(op: Op) -> Tensor:
-    assert op.inputs[1] is not None
-    return op.inputs[1]
+    return r.node("GatherND", [r.real(_x(op)), r.wide(op.inputs[1])])
 
 
 @raises("EMBEDDING_LOOKUP")
 def embedding_lookup(r: Raiser, op: Op) -> str:
     return r.node("Gather", [r.real(op.inputs[1]), r.raw(_x(op))], axis=0)
-
-
-@raises("ONE_HOT")
-def one_hot(r: Raiser, op: Op) -> str:
-    places, depth, on, off = op.inputs
-    values = [r.node("Unsqueeze", [r.real(value), r.ints([0])]) for value in (off, on)]
-    return r.node("OneHot", [r.real(places), _wide(r, depth), r.node("Concat", values, axis=0)], axis=op.options["axis"])
 
 
 @raises("REVERSE_V2")
@@ -245,21 +233,13 @@ def logical(r: Raiser, op: Op) -> str:
 @raises("ARG_MAX", "ARG_MIN")
 def arg(r: Raiser, op: Op) -> str:
     axis = int(known(op, 1, "the axis").reshape(-1)[0])
-    found = r.node({"ARG_MAX": "ArgMax", "ARG_MIN": "ArgMin"}[op.code], [r.real(_x(op))], axis=axis, keepdims=0)
+    x = r.real(_x(op)) if _x(op).dtype != "bool" else r.cast(r.real(_x(op)), "int32")
+    found = r.node({"ARG_MAX": "ArgMax", "ARG_MIN": "ArgMin"}[op.code], [x], axis=axis, keepdims=0)
     return found if op.output.dtype == "int64" else r.node("Cast", [found], to=6)
 
 
 @raises("TOPK_V2")
 def top_k(r: Raiser, op: Op) -> list[str]:
-    count = r.ints(known(op, 1, "how many").reshape(-1))
+    count = r.node("Reshape", [r.wide(op.inputs[1]), r.ints([1])])
     values, places = r.outputs("TopK", [r.real(_x(op)), count], 2, axis=-1)
     return [values, places if op.outputs[1].dtype == "int64" else r.node("Cast", [places], to=6)]
-
-
-@raises("SCATTER_ND")
-def scatter_nd(r: Raiser, op: Op) -> str:
-    """Rows given twice are added."""
-    places, rows, size = op.inputs
-    zero = r.const(np.zeros(1, op.output.dtype))
-    empty = r.node("Expand", [zero, _wide(r, size)])
-    return r.node("ScatterND", [empty, _wide(r, places), r.real(rows)], reduction="add")

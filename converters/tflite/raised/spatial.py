@@ -104,6 +104,16 @@ def transpose_conv(r: Raiser, op: Op) -> str:
     return r.activated(_spread(r, op, x, weight, _bias(r, op, 3), strides, same=same), op)
 
 
+@raises("CONV_3D_TRANSPOSE")
+def transpose_conv_3d(r: Raiser, op: Op) -> str:
+    _, weight, x = op.inputs[:3]
+    options = op.options
+    if any(options.get(f"dilation{axis}Factor", 1) != 1 for axis in "DHW"):
+        raise Unlowerable("a dilated transposed convolution")
+    strides = [options["strideD"], options["strideH"], options["strideW"]]
+    return r.activated(_spread(r, op, x, weight, _bias(r, op, 3), strides, same=options["padding"] == "SAME"), op)
+
+
 @raises("custom:Convolution2DTransposeBias")
 def transpose_conv_bias(r: Raiser, op: Op) -> str:
     """MediaPipe's own operation; its options are a C struct: padding (1 is SAME), stride over width, over height."""
@@ -116,7 +126,9 @@ def _spread(
     r: Raiser, op: Op, x: Tensor | None, weight: Tensor | None, bias: list[str], strides: list[int], *, same: bool
 ) -> str:
     """A transposed convolution; what SAME cuts off, and what the asked size leaves open, are ONNX's pads."""
-    kernel, given, wanted = _shape(weight)[1:3], _shape(x)[1:3], op.output.shape[1:3]
+    rank = len(strides) + 2
+    kernel = _shape(weight)[1:3] if rank == 4 else _shape(weight)[:3]
+    given, wanted = _shape(x)[1:-1], op.output.shape[1:-1]
     if min(*given, *wanted) < 0:
         raise Unlowerable("a transposed convolution of a picture whose size is only known when the model runs")
     before, after, extra = [], [], []
@@ -125,10 +137,11 @@ def _spread(
         before.append(max(0, surplus) // 2 if same else 0)
         after.append(max(0, surplus) - before[-1])
         extra.append(max(0, -surplus))
-    inputs = [r.channels_first(r.real(x)), _filter(r, weight, [3, 0, 1, 2]), *bias]
+    order = [3, 0, 1, 2] if rank == 4 else [4, 3, 0, 1, 2]
+    inputs = [r.channels_first(r.real(x), rank), _filter(r, weight, order), *bias]
     pads = [*before, *after]
     found = r.node("ConvTranspose", inputs, kernel_shape=list(kernel), strides=strides, pads=pads, output_padding=extra)
-    return r.channels_last(found)
+    return r.channels_last(found, rank)
 
 
 @raises("MAX_POOL_2D", "AVERAGE_POOL_2D", "L2_POOL_2D")

@@ -1,0 +1,62 @@
+"""What edgekit left in a .tflite file of its state, found as FlatBuffers lie in memory.
+
+So no schema needs to be installed. Layout: https://flatbuffers.dev/internals. A damaged file leads nowhere or to
+garbage, never out of the file, for a slice ends where the file does.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+from edgekit.spec import STATE_KEY, StatePair, state_pairs
+
+__all__ = ["state_of"]
+
+_BUFFERS, _METADATA = 4, 6
+"""Fields of the schema's ``Model``."""
+
+
+def state_of(content: bytes | mmap.mmap) -> tuple[StatePair, ...]:
+    """The pairs edgekit left in the metadata of a file, none where it left none. Raises ArtifactError."""
+    model = _target(content, 0)
+    buffers = _rows(content, _field(content, model, _BUFFERS))
+    for entry in _rows(content, _field(content, model, _METADATA)):
+        name, place = _field(content, entry, 0), _field(content, entry, 1)
+        number = _number(content, place, 4) if place else 0
+        if name and number < len(buffers) and _bytes(content, _target(content, name)) == STATE_KEY.encode():
+            data, offset, size = (_field(content, buffers[number], index) for index in range(3))
+            begin = _number(content, offset, 8) if offset and size else 0
+            behind = content[begin : begin + _number(content, size, 8)] if begin else b""
+            text = behind or (_bytes(content, _target(content, data)) if data else b"")
+            return state_pairs(text.decode(errors="replace"))
+    return ()
+
+
+def _number(content: bytes | mmap.mmap, place: int, size: int) -> int:
+    return int.from_bytes(content[place : place + size], "little")
+
+
+def _target(content: bytes | mmap.mmap, place: int) -> int:
+    """Where the offset at `place` leads."""
+    return place + _number(content, place, 4)
+
+
+def _field(content: bytes | mmap.mmap, table: int, number: int) -> int:
+    """Where a field of a table is; 0 for one that is left out."""
+    layout = table - int.from_bytes(content[table : table + 4], "little", signed=True)
+    entry = 4 + 2 * number
+    offset = _number(content, layout + entry, 2) if entry < _number(content, layout, 2) else 0
+    return table + offset if offset else 0
+
+
+def _rows(content: bytes | mmap.mmap, field: int) -> list[int]:
+    """Where the tables of a vector are."""
+    if not field:
+        return []
+    first = _target(content, field) + 4
+    count = min(_number(content, first - 4, 4), len(content) // 4)
+    return [_target(content, first + 4 * index) for index in range(count)]
+
+
+def _bytes(content: bytes | mmap.mmap, vector: int) -> bytes:
+    return content[vector + 4 : vector + 4 + _number(content, vector, 4)]
