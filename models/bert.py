@@ -151,6 +151,7 @@ _TINY: Mapping[str, Any] = {
 }
 _WORDPIECE: Mapping[str, Any] = {"vocabulary": 30522, "positions": 512}
 
+
 def _without_pooler(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Of a checkpoint that keeps the pooler it began with, what an embedding is made of."""
     return from_hugging_face({name: array for name, array in weights.items() if not name.startswith("pooler.")})

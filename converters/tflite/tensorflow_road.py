@@ -122,6 +122,5 @@ ROADS: tuple[DirectRoad, ...] = (
         precisions=("fp32", "fp16", "w8a8"),
         why="when the hub cannot: TensorFlow's own converter knows its own models",
         drive=_drive,
-        better_at=("w8a8",),
     ),
 )
