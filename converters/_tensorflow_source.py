@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from pathlib import Path
 
-import numpy as np
-
-from edgekit.converter import Feeds, SourceModel
-from edgekit.errors import InputError
+from edgekit.converter import SourceModel
+from edgekit.converters._in_child import open_in_child
 from edgekit.registry import Probe, installed
-from edgekit.spec import Signature
 from edgekit.worker import Worker
 
 __all__ = ["CHILD", "ENVIRONMENT", "open_source", "probe"]
@@ -47,35 +43,5 @@ def probe() -> Probe:
 def open_source(kind: str, opener: str, path: Path, stage: Path) -> SourceModel:
     """Opens `path` by the child's function `opener` and leaves its exports under `stage`."""
     probe().require(f"the {kind} converter")
-    stage.mkdir(parents=True, exist_ok=True)
     worker = Worker("tensorflow", env=ENVIRONMENT)
-    try:
-        found = worker.call(f"{CHILD}:{opener}", path=str(path.resolve()), stage=str(stage.resolve()))
-    except BaseException:
-        worker.kill()
-        worker.close()
-        raise
-    signature = Signature.from_json(found["signature"])
-    return SourceModel(
-        kind=kind,
-        path=path,
-        signature=signature,
-        run=functools.partial(_run, worker, signature),
-        exports={name: Path(place) for name, place in found["exports"].items()},
-        hub_error=found["hub_error"],
-        worker=worker,
-        versions=found["versions"],
-        notes=found["notes"],
-    )
-
-
-def _run(worker: Worker, signature: Signature, feeds: Feeds) -> dict[str, np.ndarray]:
-    names = [spec.name for spec in signature.inputs]
-    if set(feeds) != set(names):
-        raise InputError(f"feeds are {sorted(feeds)}", hint=f"inputs: {names}")
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        given, answered = Path(folder, "feeds.npz"), Path(folder, "results.npz")
-        np.savez(given, **{name: np.asarray(feeds[name]) for name in names})  # type: ignore[arg-type]
-        worker.call(f"{CHILD}:run", feeds=str(given), results=str(answered))
-        with np.load(answered) as arrays:
-            return {spec.name: arrays[spec.name] for spec in signature.outputs}
+    return open_in_child(kind, worker, f"{CHILD}:{opener}", f"{CHILD}:run", path, stage)
