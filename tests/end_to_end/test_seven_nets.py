@@ -15,7 +15,7 @@ BORDER = {"cnn": 1, "resnet": 1, "rnn": 2, "bert": 8, "unet": 2, "wave": 1, "yol
 """Transposes that may be left: pictures turned at the border, heads of attention, anchors of a detector, steps."""
 
 
-@pytest.mark.parametrize("form", ["module", "script"])
+@pytest.mark.parametrize("form", ["module", pytest.param("script", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", list(NETS))
 def test_a_net_of_pytorch_becomes_a_tflite_file(name: str, form: str, tmp_path: Path) -> None:
     module, inputs = NETS[name]()

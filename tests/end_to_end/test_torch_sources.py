@@ -53,7 +53,7 @@ def write(form: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], 
     return path
 
 
-@pytest.mark.parametrize("form", ["module", "program", "script"])
+@pytest.mark.parametrize("form", ["module", pytest.param("program", marks=pytest.mark.slow), "script"])
 @pytest.mark.parametrize("name", list(NETS))
 def test_the_hub_gives_what_pytorch_gives(name: str, form: str, tmp_path: Path) -> None:
     module, inputs = NETS[name]()
