@@ -228,7 +228,7 @@ def test_without_a_place_to_unpack_the_way_out_is_named(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(ArtifactError, match="cannot be unpacked") as caught:
         Bundle.open(path)
-    assert "XDG_CACHE_HOME" in caught.value.hint
+    assert "EDGEKIT_CACHE" in caught.value.hint
 
 
 def test_zip_files_are_written_within_what_is_read(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_it_reads_the_tail_without_moving_where_the_child_writes(worker: Worker)
     for _ in range(3):
         with pytest.raises(ConversionError) as caught:
             call(worker, "fail_as", kind="key")
-        assert "progress" in caught.value.vendor_message
+        assert "written past Python" in caught.value.vendor_message  # the last it wrote; how streams mix is chance
         assert len(caught.value.vendor_message) < 20_000
     with pytest.raises(ConversionError, match="rank >= 0"):
         call(worker, "abort")
