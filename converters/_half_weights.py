@@ -11,10 +11,23 @@ from edgekit.graph.walking import constant, copy_of, dtype_name, fresh_name, ini
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["halve_weights"]
+__all__ = ["MIN_ELEMENTS", "half_notes", "halve_weights", "halved"]
 
-_MIN_ELEMENTS = 64
-"""Below this a Cast node would be larger than what it saves; sizes and limits that operations read are smaller too."""
+MIN_ELEMENTS = 64
+"""Below this the conversion back is larger than what it saves; sizes and limits that operations read are small too."""
+
+
+def halved(array: np.ndarray) -> np.ndarray | None:
+    """The numbers as float16; None where one of them is too large for it."""
+    with np.errstate(over="ignore", under="ignore"):
+        half = array.astype("float16")
+    return half if np.array_equal(np.isfinite(half), np.isfinite(array)) else None
+
+
+def half_notes(kept: list[str]) -> list[str]:
+    """What a user should know of a file of halved weights, of which those named `kept` are not."""
+    note = "weights are stored in half precision; inputs, outputs and arithmetic are fp32"
+    return [note, *([f"too large for half precision, stored as fp32: {', '.join(kept)}"] if kept else [])]
 
 
 def halve_weights(graph: ir.Model) -> tuple[ir.Model, list[str]]:
@@ -30,11 +43,10 @@ def halve_weights(graph: ir.Model) -> tuple[ir.Model, list[str]]:
     kept = []
     for name, value in list(model.graph.initializers.items()):
         array = constant(value)
-        if array is None or dtype_name(value) != "float32" or array.size < _MIN_ELEMENTS or value.is_graph_output():
+        if array is None or dtype_name(value) != "float32" or array.size < MIN_ELEMENTS or value.is_graph_output():
             continue
-        with np.errstate(over="ignore", under="ignore"):
-            half = array.astype("float16")
-        if not np.array_equal(np.isfinite(half), np.isfinite(array)):
+        half = halved(array)
+        if half is None:
             kept.append(name)
             continue
         stored = initializer(model.graph, fresh_name(taken, f"{name}_half"), half)

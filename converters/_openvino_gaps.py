@@ -6,10 +6,9 @@ Every entry has a node test of ONNX that shows it: ``python -m tests.ops --road 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from edgekit.graph.folding import evaluate
 from edgekit.graph.legalizing import (
     Gap,
     Nodes,
@@ -24,7 +23,7 @@ from edgekit.graph.legalizing import (
     wrap_by_gather,
 )
 from edgekit.graph.resizing import resize_by_tables
-from edgekit.graph.walking import constant, int_attribute, static_shape
+from edgekit.graph.walking import constant, int_attribute, set_ints, static_shape
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -66,7 +65,7 @@ def _floor_last_window(node: ir.Node, new: Nodes) -> Sequence[ir.Value] | None:
     values = list(new.again(node.inputs, "ceil_mode", "pads"))
     made = values[0].producer()
     assert made is not None
-    _set_ints(made, "pads", [*half, *(end for _, _, end in sizes)])
+    set_ints(made, "pads", [*half, *(end for _, _, end in sizes)])
     return values
 
 
@@ -90,28 +89,12 @@ def _pooled(node: ir.Node) -> list[tuple[int, int, int]] | None:
     return found
 
 
-def _set_ints(node: ir.Node, name: str, values: list[int]) -> None:
-    import onnx_ir as ir
-
-    node.attributes[name] = ir.AttrInt64s(name, values)
-
-
 def _compute(node: ir.Node, new: Nodes) -> Sequence[ir.Value] | None:
     """An operation on constants alone becomes its result."""
-    import onnx
-    import onnx_ir as ir
-    from onnx.reference import ReferenceEvaluator
-
-    arrays = [constant(value) for value in node.inputs]
-    if any(array is None for array in arrays) or node.graph is None:
+    known = [array for value in node.inputs if (array := constant(value)) is not None]
+    if len(known) != len(node.inputs) or node.graph is None:
         return None
-    proto = ir.serde.serialize_node(node)
-    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in proto.output]
-    inputs = [onnx.helper.make_empty_tensor_value_info(name) for name in proto.input]
-    opset = onnx.helper.make_opsetid("", node.graph.opset_imports.get("", 17))
-    model = onnx.helper.make_model(onnx.helper.make_graph([proto], "alone", inputs, outputs), opset_imports=[opset])
-    results: list[Any] = ReferenceEvaluator(model).run(None, dict(zip(proto.input, arrays, strict=True)))
-    return [new.constant(result, np.asarray(result).dtype.name) for result in results]
+    return [new.constant(result, result.dtype.name) for result in evaluate(node, known)]
 
 
 _RULES: Mapping[str, Rule] = {

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgekit.converters import _tensorflow_scan as scan
 from edgekit.errors import ArtifactError, ConversionError, EdgekitError, UnsupportedError
+from edgekit.graph.naming import distinct
 from edgekit.registry import installed
 from edgekit.spec import DTYPES, Signature, TensorSpec
 
@@ -173,8 +174,8 @@ def _keras_model(model: Any) -> _Model:
             f"a {type(model).__name__} without declared inputs and outputs",
             hint="export it as a SavedModel where its code is at hand: model.export(folder)",
         )
-    inputs = _distinct([tensor.name for tensor in model.inputs], taken=())
-    outputs = _distinct(_keras_output_names(model), taken=inputs)
+    inputs = distinct([tensor.name for tensor in model.inputs], taken=())
+    outputs = distinct(_keras_output_names(model), taken=inputs)
     # The same layers and weights, taking a flat list and giving outputs by name, whatever structure the source has.
     flat = keras.Model(list(model.inputs), dict(zip(outputs, model.outputs, strict=True)))
     signature = _symbolic(
@@ -259,8 +260,8 @@ def _served(holder: Any, function: Callable[..., Mapping[str, Any]], declared: s
     """A model of `function`, which takes inputs by name; `holder` keeps its variables alive."""
     import tensorflow as tf
 
-    inputs = _distinct([name for name, _, _ in declared.inputs], taken=())
-    outputs = _distinct([name for name, _, _ in declared.outputs], taken=inputs)
+    inputs = distinct([name for name, _, _ in declared.inputs], taken=())
+    outputs = distinct([name for name, _, _ in declared.outputs], taken=inputs)
     signature = _symbolic(
         [(ours, dtype, shape) for ours, (_, dtype, shape) in zip(inputs, declared.inputs, strict=True)],
         [(ours, dtype, shape) for ours, (_, dtype, shape) in zip(outputs, declared.outputs, strict=True)],
@@ -290,20 +291,6 @@ def _served(holder: Any, function: Callable[..., Mapping[str, Any]], declared: s
 
 
 # --- names and shapes ------------------------------------------------------------------------------------------------
-
-
-def _distinct(names: Sequence[str], taken: Iterable[str]) -> list[str]:
-    """`names` made of characters every format takes, each given once."""
-    seen, result = set(taken), []
-    for name in names:
-        base = re.sub(r"[^\w.\-]", "_", name) or "tensor"
-        unique, number = base, 0
-        while unique in seen:
-            number += 1
-            unique = f"{base}_{number}"
-        seen.add(unique)
-        result.append(unique)
-    return result
 
 
 _Described = tuple[str, str, Sequence[int | None]]

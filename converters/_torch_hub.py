@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,22 +11,15 @@ from edgekit.graph.cleaning import clean
 from edgekit.graph.files import save
 from edgekit.graph.operations import require_known
 from edgekit.graph.shapes import signature
-from edgekit.graph.walking import fresh_name
 from edgekit.spec import Signature
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["OPSET", "distinct", "output_names", "write"]
+__all__ = ["OPSET", "output_names", "write"]
 
 OPSET = 20
 """The last that both of PyTorch's exporters write."""
-
-
-def distinct(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """`names` made of characters every format takes, each given once."""
-    seen = set(taken)
-    return [fresh_name(seen, re.sub(r"[^\w.\-]", "_", name) or "tensor") for name in names]
 
 
 def output_names(answer: Any, path: tuple[str, ...] = ()) -> list[str]:

@@ -13,6 +13,7 @@ from edgekit.converters import _torch_hub as hub
 from edgekit.converters._torch_child import flattened, keep
 from edgekit.converters._torch_export import SIZES_FILE, first_line
 from edgekit.errors import ArtifactError, ConversionError, UnsupportedError
+from edgekit.graph.naming import distinct
 
 __all__ = ["open_program"]
 
@@ -42,7 +43,7 @@ def open_program(path: str, stage: str) -> dict[str, Any]:
     inputs, outputs = _input_names(program), _output_names(program)
     sizes = [{int(axis): name for axis, name in own.items()} for own in json.loads(extra[SIZES_FILE] or "[]")]
     place = Path(stage, "hub.onnx")
-    outputs = hub.distinct(outputs, inputs)
+    outputs = distinct(outputs, inputs)
     promised = hub.write(_to_onnx(program), inputs, outputs, sizes, place)
     return keep(_answering(program), promised, place, [])
 
@@ -80,7 +81,7 @@ def _input_names(program: Any) -> list[str]:
     arguments = _user_inputs(program)
     if odd := [argument.name for argument in arguments if not _is_tensor(argument) and not hasattr(argument, "value")]:
         raise UnsupportedError("inputs that are numbers and no tensors", offenders=odd, hint="export them as constants")
-    return hub.distinct(argument.name for argument in arguments if _is_tensor(argument))
+    return distinct(argument.name for argument in arguments if _is_tensor(argument))
 
 
 def _output_names(program: Any) -> list[str]:

@@ -13,6 +13,7 @@ from edgekit.converters._torch_child import flattened, keep
 from edgekit.converters._torch_examples import axes_of, examples, fit_to_parameters, working_sizes
 from edgekit.converters._torch_export import first_line
 from edgekit.errors import ArtifactError, ConversionError, InputError, UnsupportedError
+from edgekit.graph.naming import distinct
 from edgekit.spec import DTYPES, TensorSpec
 
 __all__ = ["open_script"]
@@ -52,11 +53,11 @@ def open_script(path: str, stage: str, shapes: Sequence[Mapping[str, Any]]) -> d
         sizes = working_sizes(specs, lambda tensors: module(*tensors))
         answer = module(*examples(specs, sizes))
         _require_tensors(answer)
-        outputs = hub.distinct(hub.output_names(answer), names)
+        outputs = distinct(hub.output_names(answer), names)
         known = _shapes(specs, sizes, answer, module)
         place = Path(stage, "hub.onnx")
         model = _to_onnx(module, specs, sizes, outputs, place)
-    taken = hub.distinct(spec.name for spec in specs)
+    taken = distinct(spec.name for spec in specs)
     promised = hub.write(model, taken, outputs, [axes_of(spec) for spec in specs], place, known)
     return keep(lambda tensors: flattened(module(*tensors)), promised, place, notes)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.converter import DirectRoad, SourceModel, Written
-from edgekit.converters._half_weights import halve_weights
+from edgekit.converters._half_weights import half_notes, halve_weights
 from edgekit.converters._onnx_wire import looks_like_onnx
 from edgekit.errors import ArtifactError, ConversionError, UnsupportedError
 from edgekit.graph.cleaning import clean
@@ -117,8 +117,7 @@ class OnnxConverter:
         notes: list[str] = []
         if precision == "fp16":
             graph, kept = halve_weights(graph)
-            notes.append("weights are stored in half precision; inputs, outputs and arithmetic are fp32")
-            notes += [f"too large for half precision, stored as fp32: {', '.join(kept)}"] if kept else []
+            notes += half_notes(kept)
         elif precision == "w8a8" and plan is not None:
             from edgekit.quantize.qdq import to_qdq
 

@@ -19,11 +19,12 @@ _BUFFERS, _METADATA = 4, 6
 def state_of(content: bytes | mmap.mmap) -> tuple[StatePair, ...]:
     """The pairs edgekit left in the metadata of a file, none where it left none. Raises ArtifactError."""
     model = _target(content, 0)
-    buffers = _rows(content, _field(content, model, _BUFFERS))
     for entry in _rows(content, _field(content, model, _METADATA)):
         name, place = _field(content, entry, 0), _field(content, entry, 1)
-        number = _number(content, place, 4) if place else 0
-        if name and number < len(buffers) and _bytes(content, _target(content, name)) == STATE_KEY.encode():
+        if not name or _bytes(content, _target(content, name)) != STATE_KEY.encode():
+            continue
+        buffers, number = _rows(content, _field(content, model, _BUFFERS)), _number(content, place, 4) if place else 0
+        if number < len(buffers):
             data, offset, size = (_field(content, buffers[number], index) for index in range(3))
             begin = _number(content, offset, 8) if offset and size else 0
             behind = content[begin : begin + _number(content, size, 8)] if begin else b""

@@ -62,6 +62,7 @@ class TFLiteConverter:
         Raises:
             UnsupportedError: Another precision, w8a8 without a plan, or operations TFLite has no form for; lists all.
         """
+        from edgekit.converters._half_weights import half_notes
         from edgekit.converters.tflite.lowering import lower
         from edgekit.converters.tflite.passes.halving import halve_constants
         from edgekit.converters.tflite.writing import write_model
@@ -81,8 +82,7 @@ class TFLiteConverter:
         model = lower(graph)
         if precision == "fp16":
             kept = [name for one in model.graph.graphs() for name in halve_constants(one)]
-            notes.append("weights are stored in half precision; inputs, outputs and arithmetic are fp32")
-            notes += [f"too large for half precision, stored as fp32: {', '.join(kept)}"] if kept else []
+            notes += half_notes(kept)
         write_model(model, path)
         return Written(
             (path,),

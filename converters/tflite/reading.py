@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.tflite.model import Graph, LiteModel, Op, Tensor
-from edgekit.converters.tflite.schema import ENUMERATIONS, TYPES, enumeration, schema
+from edgekit.converters.tflite.schema import ENUMERATIONS, TYPES, member_names, schema
 from edgekit.converters.tflite.sparse import densified
 from edgekit.errors import ArtifactError, UnsupportedError
+from edgekit.graph.walking import fresh_name
 from edgekit.spec import QuantParams
 
 __all__ = ["looks_like_tflite", "read_model"]
@@ -145,21 +146,21 @@ class _File:
         if field in ENUMERATIONS and ENUMERATIONS[field] == "TensorType":
             return _type_name(value)
         if field in ENUMERATIONS:
-            return {number: name for name, number in enumeration(ENUMERATIONS[field]).items()}[value]
+            return member_names(ENUMERATIONS[field])[value]
         return [int(item) for item in value] if isinstance(value, np.ndarray) else value
 
 
 def _code_name(code: Any) -> str:
     # Old files know one byte for the code; new ones repeat it there.
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    name = {number: name for name, number in enumeration("BuiltinOperator").items()}.get(number, f"UNKNOWN_{number}")
+    name = member_names("BuiltinOperator").get(number, f"UNKNOWN_{number}")
     return f"custom:{_text(code.customCode)}" if name == "CUSTOM" else name
 
 
 @functools.cache
 def _type_names() -> dict[int, str]:
     ours = {name: dtype for dtype, name in TYPES.items()}
-    return {number: ours[name] for name, number in enumeration("TensorType").items() if name in ours}
+    return {number: ours[name] for number, name in member_names("TensorType").items() if name in ours}
 
 
 def _type_name(number: int) -> str:
@@ -197,11 +198,5 @@ def _names(public: dict[int, str], indices: Sequence[int], tensors: Sequence[Ten
     """A public name for each tensor, as the runtime gives them: of the signature when it names all, else the own."""
     if sorted(public) == sorted(int(index) for index in indices):
         return [public[int(index)] for index in indices]
-    found: list[str] = []
-    for index, tensor in enumerate(tensors):
-        wanted = tensor.name or f"{what}{index}"
-        candidate, copy = wanted, 1
-        while candidate in found:
-            candidate, copy = f"{wanted}_{copy}", copy + 1
-        found.append(candidate)
-    return found
+    taken: set[str] = set()
+    return [fresh_name(taken, tensor.name or f"{what}{index}") for index, tensor in enumerate(tensors)]

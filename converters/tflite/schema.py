@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-__all__ = ["ENUMERATIONS", "TYPES", "enumeration", "options_table", "schema"]
+__all__ = ["ENUMERATIONS", "TYPES", "enumeration", "member_names", "options_table", "schema"]
 
 TYPES = {
     "float32": "FLOAT32", "float16": "FLOAT16", "float64": "FLOAT64", "bfloat16": "BFLOAT16", "bool": "BOOL",
@@ -61,3 +61,9 @@ def options_table(code: str) -> tuple[str, int]:
 def enumeration(name: str) -> dict[str, int]:
     """Names and numbers of one of the schema's enumerations."""
     return {key: value for key, value in vars(getattr(schema(), name)).items() if isinstance(value, int)}
+
+
+@functools.cache
+def member_names(name: str) -> dict[int, str]:
+    """The same, from numbers to names."""
+    return {number: member for member, number in enumeration(name).items()}

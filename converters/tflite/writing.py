@@ -11,6 +11,7 @@ import numpy as np
 from edgekit.converters.tflite.model import Graph, LiteModel, Op, Tensor
 from edgekit.converters.tflite.schema import ENUMERATIONS, TYPES, enumeration, options_table, schema
 from edgekit.converters.tflite.versions import version_of
+from edgekit.graph.walking import fresh_name
 
 __all__ = ["SIGNATURE", "write_model"]
 
@@ -88,7 +89,8 @@ class _Layout:
     def _graph(self, graph: Graph) -> Any:
         tensors = graph.tensors()
         self._places = {tensor: index for index, tensor in enumerate(tensors)}
-        names = _unique([tensor.name or f"tensor_{index}" for index, tensor in enumerate(tensors)])
+        taken: set[str] = set()
+        names = [fresh_name(taken, tensor.name or f"tensor_{index}") for index, tensor in enumerate(tensors)]
         built = schema().SubGraphT()
         built.name = graph.name
         built.tensors = [self._tensor(tensor, name) for tensor, name in zip(tensors, names, strict=True)]
@@ -183,17 +185,3 @@ def _maps(names: Sequence[str], indices: Sequence[int]) -> list[Any]:
         entry.name, entry.tensorIndex = name, index
         built.append(entry)
     return built
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Names with a number behind all but the first of those that are equal."""
-    taken: set[str] = set()
-    found = []
-    for name in names:
-        own, count = name, 0
-        while own in taken:
-            count += 1
-            own = f"{name}_{count}"
-        taken.add(own)
-        found.append(own)
-    return found

@@ -36,7 +36,7 @@ class Beside:
 
     Attributes:
         weights: For a model by name, or a function that builds one.
-        options: For a source that does not say how large its inputs are.
+        options: For a source that leaves open how large its inputs are.
         example_inputs: For a module in memory.
         dynamic_shapes: The same.
         seed: Of weights that are drawn.
@@ -52,7 +52,7 @@ class Beside:
         """Raises InputError where one of the attributes `names` was said of a source that is `what`."""
         said = {
             "weights": ("--weights", self.weights is not None, "a model by name, or FILE.py:FUNCTION"),
-            "options": ("--input-shape", bool(self.options.input_shapes), "TorchScript, or FILE.py:FUNCTION"),
+            "options": ("--input-shape", bool(self.options.input_shapes), "a file, or FILE.py:FUNCTION"),
             "example_inputs": ("example_inputs", self.example_inputs is not None, "a module in memory"),
             "dynamic_shapes": ("dynamic_shapes", self.dynamic_shapes is not None, "a module in memory"),
         }
@@ -184,8 +184,8 @@ def _reader_of(source: Path) -> Reader:
             return converter
     raise ArtifactError(
         f"{source} is no model that edgekit reads",
-        hint="it reads .keras, .h5, SavedModel folders, .onnx, .pt2, TorchScript, FILE.py:FUNCTION that gives a "
-        "PyTorch module, and names of `edgekit list models`",
+        hint="it reads .keras, .h5, SavedModel folders, .onnx, .tflite, .pt2, TorchScript, FILE.py:FUNCTION that gives "
+        "a PyTorch module, and names of `edgekit list models`",
     )
 
 

@@ -15,6 +15,7 @@ from edgekit.graph.walking import (
     is_constant,
     rank,
     replace_value,
+    set_ints,
     static_shape,
     value_names,
     walk,
@@ -23,7 +24,7 @@ from edgekit.graph.walking import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["fold_biases", "fold_constants", "fold_pads"]
+__all__ = ["evaluate", "fold_biases", "fold_constants", "fold_pads"]
 
 _FOLDABLE = frozenset((
     "Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "Cos",
@@ -81,7 +82,7 @@ def _compute(model: ir.Model, growth: int) -> dict[ir.Node, list[np.ndarray]]:
         arrays = _operands(node, known)
         if arrays is None or _expected_bytes(node, arrays) > sum(array.nbytes for array in arrays) + growth:
             continue
-        results[node] = _evaluate(node, arrays)
+        results[node] = evaluate(node, arrays)
         known.update(zip(node.outputs, results[node], strict=False))
     return results
 
@@ -157,7 +158,8 @@ def _dtype(value: ir.Value | None) -> np.dtype:
     return known if known is not None and known.kind in "fiub" else np.dtype("uint8")
 
 
-def _evaluate(node: ir.Node, arrays: list[np.ndarray]) -> list[np.ndarray]:
+def evaluate(node: ir.Node, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """What a node gives to `arrays`, one for each of its inputs that is not left out."""
     import onnx
     import onnx_ir as ir
     from onnx.reference import ReferenceEvaluator
@@ -190,7 +192,7 @@ def fold_pads(model: ir.Model) -> ir.Model:
         if any(amounts[i] for i in (0, 1, half, half + 1)) or any(amount < 0 for amount in amounts):
             continue
         own = conv.attributes.get_ints("pads", [0] * len(around)) or [0] * len(around)
-        _set_ints(conv, "pads", [a + b for a, b in zip(own, around, strict=True)])
+        set_ints(conv, "pads", [a + b for a, b in zip(own, around, strict=True)])
         conv.replace_input_with(0, pad.inputs[0])
         model.graph.remove(pad, safe=True)
     return model
@@ -204,12 +206,6 @@ def _zero_pads(pad: ir.Node) -> list[int] | None:
     if amounts is None or not is_zero or has_axes or pad.attributes.get_string("mode", "constant") != "constant":
         return None
     return [int(amount) for amount in amounts]
-
-
-def _set_ints(node: ir.Node, name: str, values: list[int]) -> None:
-    import onnx_ir as ir
-
-    node.attributes[name] = ir.AttrInt64s(name, values)
 
 
 def fold_biases(model: ir.Model) -> ir.Model:

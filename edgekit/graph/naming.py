@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from edgekit.graph.shapes import bind_dimensions
@@ -12,7 +13,7 @@ from edgekit.graph.walking import fresh_name, walk
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["name_everything", "name_symbols"]
+__all__ = ["distinct", "name_everything", "name_symbols"]
 
 _MADE_UP = re.compile(r"unk__\d+|s\d+|\?|-1|")
 """Symbols an exporter made up: ``unk__64`` by tf2onnx, ``s43`` by PyTorch."""
@@ -22,6 +23,12 @@ _NO_NAMES = ("", "?", "-1")
 """Those of them that say nothing, not even that two sizes are the same."""
 
 _PRIMES = (7919, 7927, 7933, 7937, 7949, 7951, 7963, 7993)
+
+
+def distinct(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """`names` made of characters every format takes, each given once."""
+    seen = set(taken)
+    return [fresh_name(seen, re.sub(r"[^\w.\-]", "_", name) or "tensor") for name in names]
 
 
 def name_everything(model: ir.Model) -> ir.Model:

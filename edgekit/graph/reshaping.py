@@ -17,6 +17,7 @@ from edgekit.graph.walking import (
     int_attribute,
     put_for,
     replace_value,
+    set_ints,
     static_shape,
     value_names,
     walk,
@@ -103,7 +104,6 @@ def merge_reshapes(model: ir.Model) -> ir.Model:
 
 def merge_transposes(model: ir.Model) -> ir.Model:
     """Of transposes in a row the last one does it all."""
-    import onnx_ir as ir
 
     for node, _ in list(walk(model.graph)):
         first = (
@@ -113,7 +113,7 @@ def merge_transposes(model: ir.Model) -> ir.Model:
             continue
         inner, outer = (_order(transpose) for transpose in (first, node))
         if inner and outer and len(inner) == len(outer):
-            node.attributes["perm"] = ir.AttrInt64s("perm", [inner[axis] for axis in outer])
+            set_ints(node, "perm", [inner[axis] for axis in outer])
             node.replace_input_with(0, first.inputs[0])
             first.graph.remove(first, safe=True)
     return model

@@ -10,7 +10,17 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["constant", "copy_of", "dtype_name", "fresh_name", "inner_graphs", "int_attribute", "replace_value", "walk"]
+__all__ = [
+    "constant",
+    "copy_of",
+    "dtype_name",
+    "fresh_name",
+    "inner_graphs",
+    "int_attribute",
+    "replace_value",
+    "set_ints",
+    "walk",
+]
 
 
 def copy_of(model: ir.Model) -> ir.Model:
@@ -71,6 +81,13 @@ def int_attribute(node: ir.Node, name: str, default: int) -> int:
     """An integer attribute, or what ONNX takes when it is absent."""
     attribute = node.attributes.get(name)
     return default if attribute is None else int(attribute.as_int())
+
+
+def set_ints(node: ir.Node, name: str, values: list[int]) -> None:
+    """Gives a node an attribute of integers."""
+    import onnx_ir as ir
+
+    node.attributes[name] = ir.AttrInt64s(name, values)
 
 
 def fresh_name(taken: set[str], wanted: str) -> str:

@@ -33,15 +33,14 @@ _WEIGHED = {
 def fuse(graph: Graph) -> None:
     """Applies the rules until none fits."""
     rewriter = Rewriter(graph)
-    waiting = rewriter.ops()
-    while waiting:
-        changed = []
-        for op in waiting:
+    has_changed = True
+    while has_changed:
+        has_changed = False
+        for op in rewriter.ops():
             for rule in _RULES.get(op.code, ()):
                 if rewriter.holds(op) and rule(rewriter, op):
-                    changed.append(op)
+                    has_changed = True
                     break
-        waiting = rewriter.ops() if changed else []
     rewriter.finish()
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from edgekit.converters._half_weights import MIN_ELEMENTS, halved
 from edgekit.converters.tflite.model import Graph, Op, Tensor
 
 __all__ = ["halve_constants"]
-
-_MIN_ELEMENTS = 64
-"""Below this a conversion would be larger than what it saves."""
 
 
 def halve_constants(graph: Graph) -> list[str]:
@@ -22,11 +18,10 @@ def halve_constants(graph: Graph) -> list[str]:
     conversions: list[Op] = []
     kept: list[str] = []
     for tensor in graph.tensors():
-        if tensor.data is None or tensor.dtype != "float32" or tensor.size < _MIN_ELEMENTS or tensor in graph.outputs:
+        if tensor.data is None or tensor.dtype != "float32" or tensor.size < MIN_ELEMENTS or tensor in graph.outputs:
             continue
-        with np.errstate(over="ignore", under="ignore"):
-            half = tensor.data.astype("float16")
-        if not np.array_equal(np.isfinite(half), np.isfinite(tensor.data)):
+        half = halved(tensor.data)
+        if half is None:
             kept.append(tensor.name)
             continue
         stored = Tensor(f"{tensor.name}/half", tensor.shape, "float16", half)

@@ -49,29 +49,17 @@ def _shape(tensor: Tensor | None) -> tuple[int, ...]:
     return tensor.shape
 
 
-@raises("CONV_2D")
+@raises("CONV_2D", "DEPTHWISE_CONV_2D")
 def conv_2d(r: Raiser, op: Op) -> str:
     x, weight = op.inputs[:2]
     strides, steps = _geometry(op)
-    kernel = _shape(weight)[1:3]
-    groups = _shape(x)[3] // _shape(weight)[3]
-    inputs = [r.channels_first(r.real(x)), _filter(r, weight, [0, 3, 1, 2]), *_bias(r, op)]
+    kernel, channels = _shape(weight)[1:3], _shape(x)[3]
+    is_depthwise = op.code == "DEPTHWISE_CONV_2D"
+    turned = _filter(r, weight, [3, 0, 1, 2] if is_depthwise else [0, 3, 1, 2])
     found = r.node(
-        "Conv", inputs, group=groups, kernel_shape=list(kernel), strides=strides, dilations=steps,
-        pads=_pads(op, _shape(x)[1:3], kernel, strides, steps),
-    )  # fmt: skip
-    return r.activated(r.channels_last(found), op)
-
-
-@raises("DEPTHWISE_CONV_2D")
-def depthwise(r: Raiser, op: Op) -> str:
-    x, weight = op.inputs[:2]
-    strides, steps = _geometry(op)
-    kernel = _shape(weight)[1:3]
-    inputs = [r.channels_first(r.real(x)), _filter(r, weight, [3, 0, 1, 2]), *_bias(r, op)]
-    found = r.node(
-        "Conv", inputs, group=_shape(x)[3], kernel_shape=list(kernel), strides=strides, dilations=steps,
-        pads=_pads(op, _shape(x)[1:3], kernel, strides, steps),
+        "Conv", [r.channels_first(r.real(x)), turned, *_bias(r, op)],
+        group=channels if is_depthwise else channels // _shape(weight)[3], kernel_shape=list(kernel), strides=strides,
+        dilations=steps, pads=_pads(op, _shape(x)[1:3], kernel, strides, steps),
     )  # fmt: skip
     return r.activated(r.channels_last(found), op)
 
