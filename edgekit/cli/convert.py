@@ -15,7 +15,8 @@ __all__ = ["COMMAND"]
 @click.command(
     "convert",
     cls=Command,
-    example="edgekit convert emotion_model.hdf5 -o emotion.edge --precision fp32,int8 --calibration-data faces",
+    example="edgekit convert emotion_model.hdf5 -o emotion.edge --target raspberry-pi-5 --precision fp32,int8 "
+    "--calibration-data faces",
     help="Turn SOURCE (.keras, .h5, SavedModel folder, .onnx, .pt2, TorchScript, .tflite, FILE.py:FUNCTION for a "
     "PyTorch module, or a name of `edgekit list models`) into a bundle for a device, each file verified.",
 )
