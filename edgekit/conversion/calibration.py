@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from edgekit.card import Card
 from edgekit.converter import Feeds
@@ -18,6 +21,77 @@ MIN_SAMPLES_TO_HOLD_OUT = 10
 MAX_HELD_OUT = 64
 FEW_SAMPLES = 32
 """Below this many samples a note says that ranges may be too narrow."""
+LARGE_INPUT = 1000.0
+"""Float inputs that reach farther than this are rarely what a model was trained on."""
+FLAT_INPUT = 1e-6
+"""Float inputs whose standard deviation over all samples is below this hardly say anything."""
+
+
+@dataclass
+class _Spread:
+    """How far the numbers of one input reach, and how they scatter around the first of them."""
+
+    origin: float
+    reach: float = 0.0
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, array: np.ndarray) -> None:
+        away = array.astype("float64") - self.origin
+        self.reach = max(self.reach, float(np.abs(array).max()))
+        self.count += array.size
+        self.total += float(away.sum())
+        self.squares += float(np.square(away).sum())
+
+    @property
+    def deviation(self) -> float:
+        mean = self.total / self.count
+        return max(self.squares / self.count - mean * mean, 0.0) ** 0.5
+
+
+class _Suspicion:
+    """By what feeds in passing give themselves away as none that the model meets in use."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._state = {pair.input for pair in signature.state}
+        self._spreads: dict[str, _Spread] = {}
+        self._distinct: set[bytes] = set()
+        self._count = 0
+
+    def watching(self, all_feeds: Iterable[Feeds]) -> Iterator[Feeds]:
+        for feeds in all_feeds:
+            yield feeds  # first, so that who checks them refuses what is no number
+            self._count += 1
+            self._distinct.add(_digest(feeds))
+            for name, array in feeds.items():
+                if array.dtype.kind == "f" and array.size > 1 and name not in self._state:
+                    self._spreads.setdefault(name, _Spread(float(array.flat[0]))).add(array)
+
+    def notes(self) -> list[str]:
+        """A line for each doubt."""
+        doubts = []
+        repeated = self._count - len(self._distinct)
+        if repeated and len(self._distinct) == 1:
+            doubts.append(f"all {self._count} calibration samples are one and the same: ranges follow from that one")
+        elif repeated * 2 >= self._count:
+            doubts.append(f"{repeated} of {self._count} calibration samples repeat others")
+        for name, spread in self._spreads.items():
+            if spread.reach > LARGE_INPUT:
+                doubts.append(f"input {name!r} reaches {spread.reach:.4g}: is it scaled as in training?")
+            if spread.deviation < FLAT_INPUT:
+                doubts.append(f"input {name!r} hardly varies, by {spread.deviation:.1g}: is it scaled as in training?")
+        return doubts
+
+
+def _digest(feeds: Feeds) -> bytes:
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(feeds):
+        array = feeds[name]
+        content = repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).data
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(content)
+    return digest.digest()
 
 
 @dataclass
@@ -60,8 +134,10 @@ class CalibrationData:
         if card and processing is None:
             data.notes.append(f"known model, {card.title}: its card says how inputs are prepared and what outputs mean")
         if samples is not None:
-            check_feeds(data._holding_out(), signature)
+            suspicion = _Suspicion(signature)
+            check_feeds(suspicion.watching(data._holding_out()), signature)
             data._describe(len(samples))
+            data.notes += suspicion.notes()
         return data
 
     @property
