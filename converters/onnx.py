@@ -41,7 +41,10 @@ _PACKAGES = ("onnx", "onnx-ir")
 _LAST_OPSETS = {"RoiAlign": 21}
 """ONNX Runtime 1.31 has no kernel for RoiAlign-22, which differs from RoiAlign-16 in dtypes alone."""
 
-_INTEGERS = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+_INTEGERS = {
+    "QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QLinearConv", "QLinearMatMul", "ConvInteger",
+    "MatMulInteger",
+}  # fmt: skip
 """A model with one of these came quantized."""
 
 _RULES: dict[str, Rule] = {
@@ -103,11 +106,13 @@ class OnnxConverter:
         )
 
     def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
-        """Writes fp32; fp16, which stores half and computes single; or w8a8 as QDQ. The inputs and outputs are float.
+        """Writes fp32; fp16, which stores half and computes single; or what a plan says, in ONNX Runtime's forms.
+
+        Inputs and outputs stay float.
 
         Raises:
-            UnsupportedError: Another precision is asked for, or w8a8 without a plan, or operations are not ONNX's, or
-                ONNX Runtime would compute them otherwise than ONNX defines them.
+            UnsupportedError: A precision of integers is asked for without a plan, or operations are not ONNX's, or ONNX
+                Runtime would compute them otherwise than ONNX defines them.
             ConversionError: What was written is not valid ONNX.
         """
         self.probe().require("the onnx converter")
@@ -118,14 +123,14 @@ class OnnxConverter:
         if precision == "fp16":
             graph, kept = halve_weights(graph)
             notes += half_notes(kept)
-        elif precision == "w8a8" and plan is not None:
-            from edgekit.quantize.qdq import to_qdq
+        elif plan is not None:
+            from edgekit.quantize.onnxruntime_form import to_onnxruntime
 
-            graph = to_qdq(graph, plan)
+            graph = to_onnxruntime(graph, plan)
             notes += plan.notes()
         elif precision != "fp32":
             raise UnsupportedError(
-                f"the onnx writer cannot write {precision!r}", hint="fp32, fp16, or w8a8 with a plan"
+                f"the onnx writer cannot write {precision!r} without a plan", hint="fp32, fp16, or give a plan"
             )
         files = _write_checked(graph, path)
         return Written(files, notes=tuple(notes), versions=installed(*_PACKAGES))

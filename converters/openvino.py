@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 __all__ = ["CONVERTER", "ROADS", "OpenVINOConverter"]
 
 _CHILD = "edgekit.converters._openvino_child"
-_PRECISIONS = ("fp32", "fp16", "w8a8")
+_FLOATS = ("fp32", "fp16", "bf16")
 _TIMEOUT_S = 1800.0
 Convert = Callable[[str, str, str, str | None], dict[str, Any]]
 """`edgekit.converters._openvino_child.convert`, or what calls it elsewhere."""
-_HALF_NOTE = "weights are stored in half precision; inputs, outputs and, unless asked otherwise, arithmetic are fp32"
+_NOTES = {
+    "fp16": "weights are stored in half precision; inputs, outputs and, unless asked otherwise, arithmetic are fp32",
+    "bf16": "stored in fp32; the file asks for arithmetic in bf16, which CPUs without it do in fp32",
+}
 
 
 def _drive_saved_model(source: SourceModel, request: RoadRequest) -> Written:
     """Reads the SavedModel as it is, loops of recurrent layers included."""
     answer = _convert_in_child(str(source.exports["saved_model"]), str(request.path), request.precision, None)
     inputs, outputs = _match(source.signature, answer["inputs"], answer["outputs"])
-    notes = (_HALF_NOTE,) if request.precision == "fp16" else ()
-    return Written(_files(request.path), inputs, outputs, notes, {"openvino": answer["version"]})
+    return Written(_files(request.path), inputs, outputs, _notes(request.precision), {"openvino": answer["version"]})
 
 
 ROADS = (
@@ -75,36 +77,63 @@ class OpenVINOConverter:
         return _probe()
 
     def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
-        """Writes fp32; fp16, which stores half; or w8a8, with FakeQuantize where the plan has activations.
+        """Writes floats, or what `plan` says: FakeQuantize where it has activations, and small weights.
+
+        Floats are fp32; fp16, which stores half; or bf16, which stores single and has the file ask for its arithmetic.
+        A file with stored weights says by how many neighbors activations are rounded in each call, for the engine would
+        else do so with all of them; 0 for not at all.
 
         Raises:
-            UnsupportedError: Another precision, w8a8 without a plan, or operations OpenVINO lacks or gets wrong.
+            UnsupportedError: A precision of integers without a plan, activations of 16 bits, or operations OpenVINO
+                lacks or gets wrong.
             ConversionError: OpenVINO failed, or its process died.
         """
         self.probe().require("the openvino converter")
         require_known(graph, "the model")
-        if precision not in _PRECISIONS or (precision == "w8a8" and plan is None):
+        if precision not in _FLOATS and plan is None:
             raise UnsupportedError(
-                f"the openvino writer cannot write {precision!r}", hint="fp32, fp16, or w8a8 with a plan"
+                f"the openvino writer cannot write {precision!r}", hint=f"{', '.join(_FLOATS)}, or give a plan"
+            )
+        if plan is not None and (wide := [name for name, p in plan.activations.items() if p.dtype[-2:] == "16"]):
+            raise UnsupportedError(
+                "OpenVINO has no kernels for activations of 16 bits, and computes them wrong (2026.4)",
+                offenders=wide[:5],
+                hint="w8a8, or w8 for float arithmetic",
             )
         graph = for_openvino(graph)
         with tempfile.TemporaryDirectory(prefix="edgekit-openvino-") as folder:
             hub = Path(folder) / "hub.onnx"
             save(graph, hub)
-            if plan is not None and precision == "w8a8":
+            if plan is not None:
                 _leave_plan(graph, plan, Path(folder))
-            answer = self._convert(str(hub), str(path), precision, folder if precision == "w8a8" else None)
+            answer = self._convert(str(hub), str(path), precision, folder if plan is not None else None)
         inputs, outputs = _match(signature(graph), answer["inputs"], answer["outputs"])
-        notes = [_HALF_NOTE] if precision == "fp16" else []
-        notes += plan.notes() if plan is not None and precision == "w8a8" else []
-        return Written(_files(path), inputs, outputs, tuple(notes), {"openvino": answer["version"]})
+        notes = (*_notes(precision), *(_plan_notes(graph, plan) if plan is not None else ()))
+        return Written(_files(path), inputs, outputs, notes, {"openvino": answer["version"]})
+
+
+def _notes(precision: str) -> tuple[str, ...]:
+    return (_NOTES[precision],) if precision in _NOTES else ()
+
+
+def _plan_notes(graph: Any, plan: QuantPlan) -> list[str]:
+    kept = [node.name for node in graph.graph if node.op_type in ("LSTM", "GRU") and _is_stored(node, plan)]
+    said = "weights of recurrent layers are halves, for OpenVINO cannot keep bytes apart from integer activations: "
+    return [*plan.notes(), *([said + ", ".join(kept)] if kept and plan.activations else [])]
+
+
+def _is_stored(node: Any, plan: QuantPlan) -> bool:
+    return any(value is not None and value.name in plan.stored for value in node.inputs)
 
 
 def _leave_plan(graph: Any, plan: QuantPlan, folder: Path) -> None:
-    from edgekit.converters._openvino_child import write_plan
+    from edgekit.converters._openvino_integers import write_plan
 
-    arrays = {name: constant(graph.graph.initializers[name]) for name in plan.weights}
-    write_plan(plan, {name: array for name, array in arrays.items() if array is not None}, folder)
+    names = dict.fromkeys((*plan.weights, *plan.stored))
+    arrays = {name: constant(graph.graph.initializers[name]) for name in names}
+    readers = {name: [node.name for node in graph.graph.initializers[name].consumers()] for name in plan.stored}
+    dynamic = {name for name, nodes in readers.items() if all(node in plan.dynamic_ops for node in nodes)}
+    write_plan(plan, {name: array for name, array in arrays.items() if array is not None}, dynamic, folder)
 
 
 def _convert_in_child(source: str, target: str, precision: str, plan: str | None) -> dict[str, Any]:

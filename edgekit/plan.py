@@ -8,14 +8,10 @@ from typing import Any
 
 from edgekit.converter import Converter, DirectRoad
 from edgekit.errors import UnsupportedError
-from edgekit.recipe import Recipe
+from edgekit.recipe import AUTO, FLOATS, Recipe
 from edgekit.target import Target
 
 __all__ = ["HUB", "Hop", "Plan", "PlannedVariant", "Road", "make_plan"]
-
-NATIVE_PRECISIONS = ("fp32", "fp16", "w8a8")
-"""What a writer that starts from the hub honours."""
-
 
 HUB = "hub"
 """The word for the way through the hub."""
@@ -69,6 +65,11 @@ class PlannedVariant:
     def name(self) -> str:
         return f"{self.format}-{self.recipe.name}"
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether its recipe is found by trying files."""
+        return self.recipe.name == AUTO
+
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -96,7 +97,7 @@ class Plan:
 
     @property
     def needs_calibration(self) -> bool:
-        return any(v.precision == "w8a8" and v.roads for v in self.variants)
+        return any(v.recipe.needs_calibration and v.roads for v in self.variants)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -152,12 +153,15 @@ def make_plan(
     return Plan(source, reader.name, target, variants, yardsticks)
 
 
+_ORDER = ("w8a8", "w8a8-dynamic", "bf16", "fp32", "w8", "w4g128", "w4g32", "fp16", "w8a16")
+
+
 def _preference(recipe: Recipe) -> int:
     """The order a bundle offers its variants in, by rule and not by measurement: integers, then full floats.
 
-    fp16 files compute in fp32 on CPUs, so they come after fp32, which is nearer to the source.
+    Files whose weights alone are small compute in fp32 on CPUs, so they come after fp32, which is nearer to the source.
     """
-    return {"w8a8": 0, "fp32": 1, "fp16": 2}.get(recipe.precision, 3)
+    return _ORDER.index(recipe.precision)
 
 
 def _plan_variant(
@@ -177,10 +181,10 @@ def _plan_variant(
         for one in direct
         # A direct road honors no rules of ours.
         if one.format == format and one.needs in reader.exports and recipe.precision in one.precisions
-        and not recipe.rules
+        and recipe == Recipe.named(recipe.precision)
     ]  # fmt: skip
     roads = [_direct_road(one) for one in able if recipe.precision in one.better_at]
-    if "hub" in reader.exports and format in writers and recipe.precision in NATIVE_PRECISIONS:
+    if "hub" in reader.exports and format in writers:
         roads.append(_through_hub(reader, writers[format], recipe))
     roads += [_direct_road(one) for one in able if recipe.precision not in one.better_at]
     taken = tuple(one for one in roads if wanted in ("", one.word))
@@ -196,7 +200,7 @@ def _direct_road(direct: DirectRoad) -> Road:
 
 def _through_hub(reader: Converter, writer: Converter, recipe: Recipe) -> Road:
     hops = [Hop(f"{reader.name} -> hub", reader.reading)]
-    if recipe.precision == "w8a8":
+    if not recipe.precisions <= set(FLOATS):
         hops.append(Hop("hub -> integers", f"edgekit's quantizer, placed as the target wants it for {writer.format}"))
     hops.append(Hop(f"hub -> {writer.format}", writer.writing))
     name = f"{reader.name} -> hub -> {writer.format}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ArtifactError, UnsupportedError
-from edgekit.recipe import canonical_precision
+from edgekit.recipe import FLOATS, canonical_precision
 from edgekit.registry import TARGETS
 
 __all__ = ["Placement", "Target"]
@@ -36,6 +36,13 @@ class Placement:
         quantize_outputs: Whether outputs of anchors get parameters too, for engines that requantize in the kernel.
         float_products: Whether integer kernels for MatMul and Gemm can give floats, so that the last ones do.
         one_scale: Op types whose kernels want one scale for all they take and give, beyond those that only move values.
+        narrow: Convolutions of at most so many input channels and fewer than so many multiplications for each place of
+            the output stay float, for they are faster so; empty for none.
+        dynamic: Op types with a kernel for constant integers and activations that become integers in each call.
+        stored: Op types whose constants may be stored in 8 bits and be computed with in float.
+        stored_in_4_bits: Op types whose constants may be stored in 4 bits.
+        four_bits: What shares a scale in 4 bits: ``"group"``, ``"channel"``, or ``""`` where there is no such form.
+        palettes: Whether the engine puts weights together once that are stored as a few values and places in them.
         float_io: Inputs and outputs of the file stay float.
     """
 
@@ -48,6 +55,12 @@ class Placement:
     quantize_outputs: bool = False
     float_products: bool = True
     one_scale: tuple[str, ...] = ()
+    narrow: tuple[int, ...] = ()
+    dynamic: tuple[str, ...] = ()
+    stored: tuple[str, ...] = ()
+    stored_in_4_bits: tuple[str, ...] = ()
+    four_bits: str = ""
+    palettes: bool = False
     float_io: bool = True
 
 
@@ -154,9 +167,9 @@ class Target:
         wrong += [name for name in ("batch", "threads", "onnx_opset") if type(getattr(self, name)) not in _COUNTS[name]]
         wrong += [f"precisions of {format}" for format in self.formats if not self.precisions.get(format)]
         wrong += [
-            f"placement of {format}, which w8a8 needs"
+            f"placement of {format}, which {', '.join(integers)} needs"
             for format, precisions in self.precisions.items()
-            if "w8a8" in precisions and format not in self.placements
+            if (integers := [name for name in precisions if name not in FLOATS]) and format not in self.placements
         ]
         wrong += [
             f"types of the placement of {format}"

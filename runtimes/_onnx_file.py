@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["TINY", "unknown_ops"]
+__all__ = ["TINY", "nodes_with", "unknown_ops"]
 
 # y = x + x on float32[1, 2].
 TINY = b64decode("CAgSADo9Cg4KAXgKAXgSAXkiA0FkZBIBZ1oTCgF4Eg4KDAgBEggKAggBCgIIAmITCgF5Eg4KDAgBEggKAggBCgIIAkIECgAQDQ==")
@@ -35,3 +36,13 @@ def unknown_ops(path: Path, *, but_of: tuple[str, ...] = ()) -> list[str]:
             and not onnx.defs.has(node.op_type, node.domain)
         }
     )
+
+
+def nodes_with(path: Path, op_type: str, attribute: str, value: int) -> set[str]:
+    """Names of the file's nodes of a type whose integer attribute has a value; none where onnx is not installed."""
+    if find_spec("onnx") is None:
+        return set()
+    import onnx
+
+    nodes = (node for node in onnx.load(str(path), load_external_data=False).graph.node if node.op_type == op_type)
+    return {node.name for node in nodes if any(a.name == attribute and a.i == value for a in node.attribute)}

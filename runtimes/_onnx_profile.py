@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ import numpy as np
 from edgekit.errors import InputError
 from edgekit.runtime import OpPlacement
 from edgekit.runtimes import _macs
+from edgekit.runtimes._onnx_file import nodes_with
 
 __all__ = ["placements"]
 
@@ -23,15 +25,18 @@ _DECONV = {"ConvTranspose": ("fp32", 1)}
 _PRODUCT = {
     "MatMul": "fp32", "FusedMatMul": "fp32", "Gemm": "fp32", "FusedGemm": "fp32", "MatMulInteger": "int8",
     "MatMulIntegerToFloat": "int8", "QLinearMatMul": "int8", "QGemm": "int8", "DynamicQuantizeMatMul": "int8",
+    "MatMulNBits": "fp32",
 }  # fmt: skip
 _RECURRENT = {"LSTM": "fp32", "GRU": "fp32", "RNN": "fp32", "DynamicQuantizeLSTM": "int8"}
-_OTHER = {"Einsum": "fp32", "MatMulNBits": "w4", "Attention": "fp32", "MultiHeadAttention": "fp32"}
+_OTHER = {"Einsum": "fp32", "Attention": "fp32", "MultiHeadAttention": "fp32"}
+
+_FEW_BITS = "MatMulNBits"
 
 _SIZES = (32, 64, 1, 224)
 """Tried in turn for open dimensions other than the batch: models ask for multiples of 32, or for one step."""
 
 
-def placements(settings: Any, open_session: Callable[[], Any]) -> list[OpPlacement]:
+def placements(fresh_settings: Callable[[], Any], open_session: Callable[[Any], Any]) -> list[OpPlacement]:
     """Runs one call on zeros and lists every operation it ran, in order, with its multiply-accumulates.
 
     Integer fusions are done one level below layout changes, so the session stops there: kernels are of the same types
@@ -41,25 +46,42 @@ def placements(settings: Any, open_session: Callable[[], Any]) -> list[OpPlaceme
     Raises:
         InputError: The model runs on zeros of none of the sizes tried.
     """
-    import onnxruntime
-
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    settings = _one_level_down(fresh_settings())
     settings.add_session_config_entry("session.disable_prepacking", "1")
     settings.enable_profiling = True
     with TemporaryDirectory(prefix="edgekit-") as folder:
         settings.profile_file_prefix = str(Path(folder, "profile"))
-        session = open_session()
+        session = open_session(settings)
         has_open_sizes = _run_on_zeros(session)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        rounding = set()
+        if any(event.get("args", {}).get("op_name") == _FEW_BITS for event in events):
+            rounding = _rounding_products(_one_level_down(fresh_settings()), open_session, folder)
     found: dict[tuple[str, str], OpPlacement] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             op = _placement(event, has_open_sizes)
+            op = replace(op, precision="int8") if op.name in rounding else op
             before = found.get((op.name, op.type))
             # In a loop the same operation runs many times.
             total = (before.macs or 0) + (op.macs or 0) if before else 0
             found[op.name, op.type] = OpPlacement(op.name, op.type, op.precision, total) if total else op
     return list(found.values())
+
+
+def _one_level_down(settings: Any) -> Any:
+    import onnxruntime
+
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    return settings
+
+
+def _rounding_products(settings: Any, open_session: Callable[[Any], Any], folder: str) -> set[str]:
+    """Names of the products with weights of few bits that round their activations to 8: the profile does not say."""
+    path = Path(folder, "optimized.onnx")
+    settings.optimized_model_filepath = str(path)
+    open_session(settings)
+    return nodes_with(path, _FEW_BITS, "accuracy_level", 4)
 
 
 def _run_on_zeros(session: Any) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from edgekit.runtime import OpPlacement
 from edgekit.runtimes import _macs
@@ -14,11 +18,22 @@ _FILTERED = {"Convolution": 1, "FullyConnected": -1}
 _PRODUCTS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
 _RECURRENT = {"RNNSeq", "RNNCell"}
 _INTEGERS = {"u8": "int8", "i8": "int8"}
+_SMALL = {"u8", "i8", "u4", "i4"}
 _FLOATS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "f64": "fp64"}
 
 
-def placements(compiled: Any) -> list[OpPlacement]:
-    """Every layer of the compiled model in execution order, constants left out."""
+GROUP_OPTION = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+"""The property that says how many neighbors among the activations share a scale in each call; 0 keeps them float."""
+
+
+def placements(compiled: Any, compile_model: Callable[[Any, int], Any]) -> list[OpPlacement]:
+    """Every layer of the compiled model in execution order, constants left out.
+
+    Args:
+        compiled: The model.
+        compile_model: Compiles another in the same way, but for the `GROUP_OPTION` it is given.
+    """
+    rounding = _Rounding(int(compiled.get_property(GROUP_OPTION)), compile_model)
     found = []
     for layer in compiled.get_runtime_model().get_ordered_ops():
         said = {key: value.astype(str) for key, value in layer.get_rt_info().items() if key in _KEYS}
@@ -27,15 +42,75 @@ def placements(compiled: Any) -> list[OpPlacement]:
             continue
         inputs = [_shape(port) for port in layer.inputs()]
         outputs = [_shape(port) for port in layer.outputs()]
+        precision = _precision(layer, kind, said.get("runtimePrecision", ""))
         found.append(
             OpPlacement(
                 said.get("originalLayersNames") or layer.get_friendly_name(),
                 kind,
-                _precision(layer, kind, said.get("runtimePrecision", "")),
+                "int8" if kind == "FullyConnected" and rounding.is_done_by(layer) else precision,
                 _cost(kind, inputs, outputs) if outputs else None,
             )
         )
-    return found
+    is_whole = all(op.macs is not None for op in found if op.type in _PRODUCTS or op.type in _RECURRENT)
+    # A share counted over the layers of known sizes alone would be taken for that of the model.
+    return found if is_whole else [replace(op, macs=None) for op in found]
+
+
+class _Rounding:
+    """Whether layers with small weights and float activations round these in each call and multiply integers.
+
+    The runtime model looks the same either way, and the engine has conditions of its own (the processor, the length of
+    the sum, blocks and zero points of the weights). So it is asked: one layer alike is run with rounding allowed and
+    with rounding forbidden, and the answers differ or are equal to the last bit.
+    """
+
+    def __init__(self, group: int, compile_model: Callable[[Any, int], Any]) -> None:
+        self._group = group
+        self._compile = compile_model
+        self._seen: dict[tuple[Any, ...], bool] = {}
+
+    def is_done_by(self, layer: Any) -> bool:
+        types = tuple(port.get_element_type().to_string() for port in layer.inputs())
+        if not self._group or types[0] != "f32" or types[1] not in _SMALL:
+            return False
+        shapes = [_shape(port) for port in layer.inputs()]
+        rows = [size if size > 0 else 2 for size in shapes[0][:-1]]
+        blocks = shapes[3][-1] if len(shapes) > 3 and len(shapes[3]) == 2 else 1
+        zero = types[4] if len(types) > 4 and shapes[4] != [0] else ""
+        key = (*rows, *shapes[1], blocks, types[1], zero)
+        if key not in self._seen:
+            self._seen[key] = self._ask(rows, shapes[1], blocks, types[1], zero)
+        return self._seen[key]
+
+    def _ask(self, rows: list[int], weight: list[int], blocks: int, kind: str, zero: str) -> bool:
+        model = _layer_alike(rows, weight, blocks, kind, zero)
+        feed = np.random.default_rng(0).standard_normal((*rows, weight[1])).astype("float32")
+        with_rounding, without = (self._compile(model, group)([feed])[0] for group in (self._group, 0))
+        return not np.array_equal(with_rounding, without)
+
+
+def _layer_alike(rows: list[int], weight: list[int], blocks: int, kind: str, zero: str) -> Any:
+    """One product with a matrix of small integers, in blocks along the sum."""
+    import openvino
+    from openvino import opset13 as ops
+
+    rng = np.random.default_rng(1)
+
+    def integers(shape: list[int], type_name: str) -> Any:
+        tensor = openvino.Tensor(getattr(openvino.Type, type_name), openvino.Shape(shape))
+        view = tensor.data.view("uint8").reshape(-1)
+        view[:] = rng.integers(0, 256, view.size)
+        return ops.convert(openvino.op.Constant(tensor), openvino.Type.f32)
+
+    x = ops.parameter([*rows, weight[1]], np.float32)
+    product = integers([weight[0], blocks, weight[1] // blocks], kind)
+    if zero:
+        around = [weight[0], blocks, 1]
+        middle = ops.constant(np.full(around, 7, "float32")) if zero in _FLOATS else integers(around, zero)
+        product = ops.subtract(product, middle)
+    scale = rng.uniform(0.5, 1.0, (weight[0], blocks, 1)).astype("float32")
+    product = ops.reshape(ops.multiply(product, ops.constant(scale)), ops.constant(np.array(weight)), False)
+    return openvino.Model([ops.matmul(x, product, False, True)], [x], "layer")
 
 
 _KEYS = ("layerType", "originalLayersNames", "runtimePrecision")

@@ -70,8 +70,7 @@ class OnnxEngine:
         from edgekit.runtimes._onnx_profile import placements
 
         require_format(path, self.formats)
-        settings = _settings(options)
-        return placements(settings, lambda: _session(path, settings))
+        return placements(lambda: _settings(options), lambda settings: _session(path, settings))
 
 
 class OpenOnnx:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,10 @@ class OpenvinoEngine:
 
     def placements(self, path: Path, options: EngineOptions) -> list[OpPlacement]:
         """The compiled model's own account, at batch 1 where only the batch is open."""
-        from edgekit.runtimes._openvino_graph import placements
+        from edgekit.runtimes._openvino_graph import GROUP_OPTION, placements
+
+        def compile_other(model: Any, group: int) -> Any:
+            return self._compile(model, replace(options, vendor={**options.vendor, GROUP_OPTION: group}))
 
         model = self._read(path)
         for parameter in model.inputs:
@@ -83,7 +87,7 @@ class OpenvinoEngine:
             if len(shape) and shape[0].is_dynamic:
                 shape[0] = 1
                 model.reshape({parameter: shape})
-        return placements(self._compile(model, options))
+        return placements(self._compile(model, options), compile_other)
 
     def _read(self, path: Path) -> Any:
         found = require_format(path, self.formats)
@@ -99,8 +103,11 @@ class OpenvinoEngine:
             raise _typed(path, error) from error
 
     def _compile(self, model: Any, options: EngineOptions) -> Any:
+        asked = ["runtime_options", "INFERENCE_PRECISION_HINT"]
+        is_asked = options.precision == "fp32" and model.has_rt_info(asked)
         settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+            # A file converted for bf16 says so itself; what was left alone runs in fp32.
+            "INFERENCE_PRECISION_HINT": model.get_rt_info(asked).astype(str) if is_asked else _HINTS[options.precision],
             "PERFORMANCE_HINT": "LATENCY",
             **options.vendor,
         }

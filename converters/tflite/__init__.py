@@ -12,9 +12,11 @@ from edgekit.converters.tflite.source import AS_IT_IS, open_source
 from edgekit.converters.tflite.tensorflow_road import ROADS
 from edgekit.errors import UnsupportedError
 from edgekit.graph.operations import require_known
+from edgekit.recipe import FLOATS
 from edgekit.registry import Probe, installed
 
 if TYPE_CHECKING:
+    from edgekit.converters.tflite.model import LiteModel, Tensor
     from edgekit.quantize.plan import QuantPlan
 
 __all__ = ["CONVERTER", "TFLiteConverter"]
@@ -55,12 +57,12 @@ class TFLiteConverter:
         return open_source(path, stage)
 
     def write(self, graph: Any, path: Path, *, precision: str, plan: QuantPlan | None) -> Written:
-        """Writes fp32; fp16, which stores half and computes single; or w8a8. Of batch 1 where the batch is open.
+        """Writes fp32; fp16, which stores half and computes single; or what a plan says. Of batch 1 where it is open.
 
-        Names, order, layout and dtypes of inputs and outputs are the hub's, so they stay float in w8a8.
+        Names, order, layout and dtypes of inputs and outputs are the hub's, so they stay float.
 
         Raises:
-            UnsupportedError: Another precision, w8a8 without a plan, or operations TFLite has no form for; lists all.
+            UnsupportedError: Integers without a plan, or operations TFLite has no form for; lists all.
         """
         from edgekit.converters._half_weights import half_notes
         from edgekit.converters.tflite.lowering import lower
@@ -70,16 +72,13 @@ class TFLiteConverter:
         self.probe().require("the tflite converter")
         require_known(graph, "the model")
         notes: list[str] = []
-        if precision == "w8a8" and plan is not None:
-            from edgekit.quantize.qdq import to_qdq
-
-            graph = to_qdq(graph, plan)
-            notes += plan.notes()
-        elif precision not in ("fp32", "fp16"):
-            raise UnsupportedError(
-                f"the tflite writer cannot write {precision!r}", hint="fp32, fp16, or w8a8 with a plan"
-            )
-        model = lower(graph)
+        stored: dict[str, Tensor] = {}
+        if plan is not None:
+            graph, stored, notes = _planned(graph, plan)
+        elif precision not in FLOATS:
+            raise UnsupportedError(f"the tflite writer cannot write {precision!r} without a plan", hint="fp32 or fp16")
+        model = lower(graph, stored=stored)
+        notes += _kept_float(model)
         if precision == "fp16":
             kept = [name for one in model.graph.graphs() for name in halve_constants(one)]
             notes += half_notes(kept)
@@ -91,6 +90,36 @@ class TFLiteConverter:
             notes=tuple(notes),
             versions=installed(*_PACKAGES),
         )
+
+
+def _planned(graph: Any, plan: QuantPlan) -> tuple[Any, dict[str, Tensor], list[str]]:
+    """The graph with its static part in QDQ, the constants of the rest, and what is to be said of it."""
+    from edgekit.converters.tflite.stored import stored_constants
+    from edgekit.quantize.qdq import to_qdq
+
+    stored, notes = stored_constants(graph, plan)
+    if plan.quantized_ops:
+        graph = to_qdq(graph, plan)
+    return graph, stored, [*plan.notes(), *notes]
+
+
+def _kept_float(model: LiteModel) -> list[str]:
+    """What was planned to compute in integers and does not, because it would be slower."""
+    products, narrow = 0, 0
+    for graph in model.graph.graphs():
+        made = graph.producers()
+        for op in graph.ops:
+            maker = made.get(op.inputs[1]) if len(op.inputs) > 1 and op.inputs[1] is not None else None
+            weight = maker.inputs[0] if maker is not None and maker.code == "DEQUANTIZE" else None
+            source = made.get(op.inputs[0]) if op.inputs[0] is not None else None
+            products += weight is not None and weight.is_dynamic
+            narrow += weight is not None and op.code == "CONV_2D" and source is not None and source.code == "DEQUANTIZE"
+    said = []
+    if products:
+        said.append(f"{products} products compute in float, which is faster: depthwise, transposed or too small")
+    if narrow:
+        said.append(f"{narrow} convolutions compute in float, which is faster: of few channels")
+    return said
 
 
 @functools.cache

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from edgekit.converters.tflite import integers
 from edgekit.converters.tflite.kernels import computing_type
 from edgekit.converters.tflite.model import Graph, Op, Tensor
 from edgekit.converters.tflite.table import Unlowerable
@@ -28,14 +27,16 @@ class Builder:
     Attributes:
         graph: What has been built so far.
         source: Name of the hub's node that is being lowered.
-        stored: The integer constant behind each constant of real numbers that is stored as such. `reshape` and
-            `transpose` move the integers.
+        stored: The integer constant behind each constant of real numbers that is stored as such. `reshape`,
+            `transpose` and `slice` move the integers.
+        narrow: The int16 tensor behind each that is held in int32 and stands for real numbers by its `quant`.
     """
 
     def __init__(self, name: str = "main") -> None:
         self.graph = Graph(name)
         self.source = ""
         self.stored: dict[Tensor, Tensor] = {}
+        self.narrow: dict[Tensor, Tensor] = {}
 
     def const(self, array: np.ndarray | Sequence[Any] | float, dtype: str | None = None, name: str = "") -> Tensor:
         """A constant. One without elements is cut out of one that has some: TFLite refuses it otherwise."""
@@ -99,8 +100,10 @@ class Builder:
             return x
         if x.data is not None:
             return self.const(x.data.reshape(wanted), name=x.name)
-        if x in self.stored and (moved := _reshaped(self.stored[x], wanted)):
-            return self.dequantize(moved)
+        if x in self.stored:
+            if moved := integers.reshaped(self.stored[x], wanted):
+                return self.dequantize(moved)
+            return self.const(integers.numbers(self.stored[x]).reshape(wanted), name=x.name)
         if not wanted:  # a constant without elements, as the shape of a scalar is, cannot be written
             return self.op("SQUEEZE", [x], wanted, quant=x.quant, squeezeDims=list(range(x.rank)))
         return self.op("RESHAPE", [x, self.ints(wanted)], wanted, quant=x.quant, newShape=list(wanted))
@@ -119,11 +122,11 @@ class Builder:
         if x.data is not None:
             return self.const(np.ascontiguousarray(x.data.transpose(perm)), name=x.name)
         if x in self.stored:
-            return self.dequantize(_transposed(self.stored[x], perm))
+            return self.dequantize(integers.transposed(self.stored[x], perm))
         return self.op("TRANSPOSE", [x, self.ints(perm)], shape, quant=x.quant)
 
     def dequantize(self, x: Tensor) -> Tensor:
-        """The real numbers that the integers `x` stand for by its `quant`."""
+        """The real numbers that the integers `x` stand for by its `quant` or its `scales`."""
         found = self.op("DEQUANTIZE", [x], x.shape, "float32")
         if x.data is not None:
             self.stored[found] = x
@@ -205,6 +208,8 @@ class Builder:
         """The block of `x` that begins at `begin` and has shape `size`."""
         if list(size) == list(x.shape):
             return x
+        if x in self.stored and (cut := integers.sliced(self.stored[x], begin, size)):
+            return self.dequantize(cut)
         return self.op("SLICE", [x, self.ints(begin), self.ints(size)], size, quant=x.quant)
 
     def concat(self, parts: Sequence[Tensor], axis: int) -> Tensor:
@@ -254,25 +259,3 @@ def _broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
             raise Unlowerable(f"shapes {', '.join(map(str, shapes))} do not broadcast")
         found.append(known.pop() if known else -1 if -1 in sizes else 1)
     return tuple(found)
-
-
-def _transposed(x: Tensor, perm: Sequence[int]) -> Tensor:
-    """A quantized constant with its axes in another order."""
-    assert x.data is not None
-    assert x.quant is not None
-    data = np.ascontiguousarray(x.data.transpose(perm))
-    axis = None if x.quant.axis is None else list(perm).index(x.quant.axis)
-    return Tensor(x.name, data.shape, x.dtype, data, replace(x.quant, axis=axis))
-
-
-def _reshaped(x: Tensor, shape: Sequence[int]) -> Tensor | None:
-    """A quantized constant in another shape, if that still has the axis along which its scales run."""
-    assert x.data is not None
-    assert x.quant is not None
-    axis = x.quant.axis
-    if axis is not None:
-        before, size = math.prod(x.shape[:axis]), x.shape[axis]
-        axis = next((i for i, n in enumerate(shape) if n == size and math.prod(shape[:i]) == before), None)
-        if axis is None:
-            return None
-    return Tensor(x.name, tuple(shape), x.dtype, x.data.reshape(shape), replace(x.quant, axis=axis))

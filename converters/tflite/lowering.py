@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from edgekit.converters.tflite import passes
 from edgekit.converters.tflite.bodies import settle_shapes
 from edgekit.converters.tflite.builder import Builder
-from edgekit.converters.tflite.model import LiteModel, Tensor
+from edgekit.converters.tflite.model import DYNAMIC_KEY, LiteModel, Tensor
 from edgekit.converters.tflite.passes.quantizing import lift_integers
+from edgekit.converters.tflite.passes.storing import use_stored
 from edgekit.converters.tflite.table import LOWERINGS, Node, Unlowerable
 from edgekit.errors import UnsupportedError
 from edgekit.graph.cleaning import clean
@@ -60,13 +61,14 @@ _HELD = {"float16": "float32", "bfloat16": "float32", "float64": "float32", "int
 _BORDER = {"float32", "float16", "float64", "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"}
 
 
-def lower(model: ir.Model, *, optimize: bool = True) -> LiteModel:
+def lower(model: ir.Model, *, stored: Mapping[str, Tensor] | None = None, optimize: bool = True) -> LiteModel:
     """A TFLite model with the inputs and outputs of the hub graph `model`: their names, order, dtypes and layout.
 
     Dimensions still open are taken for 1.
 
     Args:
         model: The hub graph.
+        stored: For initializers of float32 the integer constants they are to be stored as.
         optimize: Whether the passes run, without which every node stays as its lowering wrote it.
 
     Raises:
@@ -75,7 +77,8 @@ def lower(model: ir.Model, *, optimize: bool = True) -> LiteModel:
     for topic in _TOPICS:
         import_module(f"edgekit.converters.tflite.ops.{topic}")
     bound = _prepared(model)
-    scope = Scope(Builder(), bound.graph.opset_imports.get("", 1))
+    dynamic = frozenset(bound.metadata_props.get(DYNAMIC_KEY, "").split("\n"))
+    scope = Scope(Builder(), bound.graph.opset_imports.get("", 1), stored=stored or {}, dynamic=dynamic)
     scope.take_inputs(bound.graph.inputs)
     scope.lower_nodes(bound.graph)
     if not scope.refused:
@@ -88,6 +91,7 @@ def lower(model: ir.Model, *, optimize: bool = True) -> LiteModel:
         passes.optimize(scope.builder.graph)
     for graph in scope.builder.graph.graphs():
         lift_integers(graph)
+        use_stored(graph)
     state = bound.metadata_props.get(STATE_KEY, "")
     return LiteModel(
         scope.builder.graph,
@@ -110,11 +114,23 @@ class Scope:
         opset: The version of ONNX's operations in it.
         values: The tensor for each of the hub's values seen so far.
         refused: ``Type (node): reason`` for each node without a form; shared with the scopes inside.
+        stored: For float32 initializers the integer constants they are stored as.
+        dynamic: Names of constant integers for which kernels are to round what is multiplied by them.
     """
 
-    def __init__(self, builder: Builder, opset: int, refused: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        opset: int,
+        refused: list[str] | None = None,
+        *,
+        stored: Mapping[str, Tensor] | None = None,
+        dynamic: Collection[str] = (),
+    ) -> None:
         self.builder = builder
         self.opset = opset
+        self.stored = stored or {}
+        self.dynamic = dynamic
         self.values: dict[ir.Value, Tensor] = {}
         self.refused: list[str] = [] if refused is None else refused
 
@@ -146,6 +162,9 @@ class Scope:
 
     def tensor(self, value: ir.Value) -> Tensor:
         """The tensor of a value of the hub; constants become tensors when they are first asked for."""
+        if value not in self.values and value.name in self.stored:
+            self.builder.source = value.name or ""
+            self.values[value] = self.builder.dequantize(self.stored[value.name or ""])
         if value not in self.values:
             array = constant(value)
             if array is None:

@@ -10,7 +10,11 @@ import numpy as np
 
 from edgekit.spec import QuantParams
 
-__all__ = ["Graph", "LiteModel", "Op", "Tensor"]
+__all__ = ["DYNAMIC_KEY", "Graph", "LiteModel", "Op", "Tensor"]
+
+DYNAMIC_KEY = "edgekit.dynamic"
+"""In the metadata of a hub graph: names of constant integers, a line each, for which kernels are to round what is
+multiplied by them."""
 
 
 @dataclass(eq=False)
@@ -23,6 +27,11 @@ class Tensor:
         dtype: numpy's name.
         data: The numbers of a constant; None for what is computed.
         quant: How its integers stand for real numbers.
+        scales: Of a constant of 4 bits whose neighbors share scales in groups: float16, of its shape but for one axis,
+            where there is one for each group; in place of `quant`.
+        offsets: Beside `scales`, of their shape: what is added to the real numbers of each group. No kernel knows them.
+        is_dynamic: Whether kernels are to round what is multiplied by this constant, in each call, to compute in
+            integers; else they compute with the real numbers it stands for.
     """
 
     name: str
@@ -30,6 +39,9 @@ class Tensor:
     dtype: str
     data: np.ndarray | None = None
     quant: QuantParams | None = None
+    scales: Tensor | None = None
+    offsets: Tensor | None = None
+    is_dynamic: bool = False
 
     @property
     def rank(self) -> int:
@@ -93,12 +105,13 @@ class Graph:
         return iter(seen)
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor once: inputs, then in the order of the operations, then outputs."""
+        """Every tensor once: inputs, then in the order of the operations, then outputs, then scales of groups."""
         found: dict[Tensor, None] = dict.fromkeys(self.inputs)
         for op in self.ops:
             found.update(dict.fromkeys(op.arguments()))
             found.update(dict.fromkeys(op.outputs))
         found.update(dict.fromkeys(self.outputs))
+        found.update(dict.fromkeys(tensor.scales for tensor in list(found) if tensor.scales is not None))
         return list(found)
 
     def producers(self) -> dict[Tensor, Op]:

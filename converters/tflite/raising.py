@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.converters.tflite.model import Graph, LiteModel, Op, Tensor
+from edgekit.converters.tflite.integers import group_size
+from edgekit.converters.tflite.model import DYNAMIC_KEY, Graph, LiteModel, Op, Tensor
+from edgekit.converters.tflite.passes.storing import HYBRID
 from edgekit.converters.tflite.table import RAISINGS, Unlowerable
 from edgekit.errors import ArtifactError, UnsupportedError
 from edgekit.graph.walking import fresh_name
@@ -24,7 +26,7 @@ _TOPICS = ("arithmetic", "spatial", "shapes", "placing", "products", "control")
 
 _INT64 = 7
 _OPSET, _WIDE_OPSET, _IR_VERSION = 20, 21, 10
-"""GELU came with opset 20, 16-bit quantization with 21."""
+"""GELU came with opset 20, 16-bit quantization and that of blocks with 21."""
 
 
 def raise_model(model: LiteModel) -> ir.Model:
@@ -47,14 +49,16 @@ def raise_model(model: LiteModel) -> ir.Model:
         raise UnsupportedError(
             "operations of this file have no form in ONNX", offenders=raiser.refused, hint="--format tflite keeps it"
         )
-    wide = any(t.quant is not None and t.quant.dtype == "int16" for g in model.graph.graphs() for t in g.tensors())
+    tensors = [tensor for graph in model.graph.graphs() for tensor in graph.tensors()]
+    wide = any(t.scales is not None or (t.quant is not None and t.quant.dtype == "int16") for t in tensors)
     built = onnx.helper.make_model(
         body,
         opset_imports=[onnx.helper.make_opsetid("", _WIDE_OPSET if wide else _OPSET)],
         ir_version=_IR_VERSION,
         producer_name="edgekit",
     )
-    onnx.helper.set_model_props(built, model.metadata)
+    dynamic = {DYNAMIC_KEY: "\n".join(raiser.dynamic)} if raiser.dynamic else {}
+    onnx.helper.set_model_props(built, {**model.metadata, **dynamic})
     return ir.from_proto(built)
 
 
@@ -64,6 +68,7 @@ class Raiser:
     Attributes:
         refused: ``CODE (tensor): reason`` for each operation without a form.
         names: The hub's name for each tensor seen so far: integers for a quantized one.
+        dynamic: Names of constant integers that are multiplied by real numbers, which kernels round in each call.
     """
 
     def __init__(self, taken: set[str]) -> None:
@@ -74,6 +79,7 @@ class Raiser:
         self.source = ""
         self._taken = taken
         self._real: dict[Tensor, str] = {}
+        self.dynamic: dict[str, None] = {}
 
     def main(self, model: LiteModel) -> Any:
         """The whole graph, as onnx's GraphProto."""
@@ -95,6 +101,7 @@ class Raiser:
                 if raising is None:
                     raise Unlowerable("not in the op table")
                 found = raising(self, op)
+                self._note_dynamic(op)
             except Unlowerable as verdict:
                 self.refused.append(f"{op.code} ({op.source}): {verdict}")
                 found = [f"{op.source}/refused"] * len(op.outputs)
@@ -104,6 +111,13 @@ class Raiser:
                 ) from error
             for tensor, name in zip(op.outputs, [found] if isinstance(found, str) else found, strict=False):
                 self.set_real(tensor, name)
+
+    def _note_dynamic(self, op: Op) -> None:
+        x, weight = (*op.inputs, None, None)[:2]
+        if op.code not in HYBRID or x is None or weight is None or x.dtype != "float32":
+            return
+        if weight.data is not None and weight.dtype in ("int8", "int4") and weight in self.names:
+            self.dynamic[self.names[weight]] = None
 
     def set_real(self, tensor: Tensor, name: str) -> None:
         """Takes `name` for the real numbers of `tensor`, which are rounded to its integers where it has such."""
@@ -125,6 +139,8 @@ class Raiser:
         """The name of a tensor's real numbers; empty for one left out."""
         if tensor is None:
             return ""
+        if tensor.scales is not None:
+            return self._grouped(tensor)
         if not is_quantized(tensor):
             return self.raw(tensor)
         if tensor not in self._real:
@@ -132,10 +148,20 @@ class Raiser:
             self._real[tensor] = self._quantized("DequantizeLinear", self.raw(tensor), tensor.quant)
         return self._real[tensor]
 
+    def _grouped(self, tensor: Tensor) -> str:
+        if tensor not in self._real:
+            assert tensor.scales is not None
+            assert tensor.scales.data is not None
+            scale = self.const(tensor.scales.data.astype("float32"))
+            size = group_size(tensor)
+            self._real[tensor] = self.node("DequantizeLinear", [self.raw(tensor), scale], axis=-1, block_size=size)
+        return self._real[tensor]
+
     def inner(self) -> Raiser:
         """One for the body of a loop or branch, which reads what is known outside."""
         inside = Raiser(self._taken)
         inside.refused, inside.names, inside._real = self.refused, dict(self.names), dict(self._real)
+        inside.dynamic = self.dynamic
         inside.source = self.source
         return inside
 
@@ -200,7 +226,8 @@ class Raiser:
     def _quantized(self, op_type: str, name: str, params: QuantParams) -> str:
         shape = () if params.axis is None else (-1,)
         scale = self.const(np.asarray(params.scale, "float32").reshape(shape))
-        zero = self.const(np.asarray(params.zero_point, params.dtype).reshape(shape))
+        dtype = "int8" if params.dtype == "int4" else params.dtype
+        zero = self.const(np.asarray(params.zero_point, dtype).reshape(shape))
         return self.node(op_type, [name, scale, zero], axis=params.axis)
 
     # --- what many operations share ----------------------------------------------------------------------------------

@@ -64,6 +64,8 @@ class _File:
             [self._tensor(tensor) for tensor in graph.tensors if tensor is not None] for graph in self.model.subgraphs
         ]
         for graph, packed, own in zip(self.graphs, self.model.subgraphs, tensors, strict=True):
+            for tensor, of_file in zip(own, packed.tensors, strict=True):
+                tensor.scales = _scales(of_file, tensor, own)
             graph.inputs = [own[index] for index in packed.inputs]
             graph.outputs = [own[index] for index in packed.outputs]
             graph.ops = [self._op(op, own) for op in packed.operators or ()]
@@ -182,6 +184,19 @@ def _quant(packed: Any, dtype: str) -> QuantParams | None:
     zero = tuple(int(value) for value in given)
     zero = zero if len(zero) == len(scale) else zero[:1] * len(scale)
     return QuantParams(dtype, scale, zero, int(packed.quantizedDimension) if len(scale) > 1 else None)
+
+
+def _scales(packed: Any, tensor: Tensor, tensors: Sequence[Tensor]) -> Tensor | None:
+    """The scales of a constant whose neighbors along the last axis share some in groups."""
+    params = packed.quantization
+    if params is None or params.detailsType == 0:
+        return None
+    if params.detailsType != schema().QuantizationDetails.BlockwiseQuantization or params.details.zeroPoints > 0:
+        raise UnsupportedError("scales of a kind that edgekit does not hold", offenders=[tensor.name])
+    found = tensors[params.details.scales]
+    assert found.data is not None
+    shape = (*tensor.shape[:-1], tensor.shape[-1] // params.details.blockSize)
+    return Tensor(found.name, shape, "float16", found.data.astype("float16").reshape(shape))
 
 
 def _int4(raw: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

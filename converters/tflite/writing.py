@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.converters.tflite.integers import group_size
 from edgekit.converters.tflite.model import Graph, LiteModel, Op, Tensor
 from edgekit.converters.tflite.schema import ENUMERATIONS, TYPES, enumeration, options_table, schema
 from edgekit.converters.tflite.versions import version_of
@@ -66,8 +67,9 @@ class _Layout:
         self.buffers: list[np.ndarray] = []
         self._known: dict[bytes | int, int] = {}
         self._texts = {name: np.frombuffer(text.encode(), "uint8") for name, text in model.metadata.items()}
-        constants = [tensor.data for graph in self.graphs for tensor in graph.tensors() if tensor.data is not None]
-        for data in (*constants, *self._texts.values()):
+        self._packed: dict[Tensor, np.ndarray] = {}
+        constants = [tensor for graph in self.graphs for tensor in graph.tensors() if tensor.data is not None]
+        for data in (*map(self._bytes_of, constants), *self._texts.values()):
             self._buffer_of(data)
 
     def pack(self, offsets: Sequence[int] | None) -> bytes:
@@ -106,14 +108,33 @@ class _Layout:
         built.hasRank = True
         if -1 in tensor.shape:
             built.shapeSignature = list(tensor.shape)
-        built.buffer = 0 if tensor.data is None else self._buffer_of(tensor.data)
-        if tensor.quant is not None:
+        built.buffer = 0 if tensor.data is None else self._buffer_of(self._bytes_of(tensor))
+        if tensor.scales is not None:
+            built.quantization = self._groups(tensor, tensor.scales)
+        elif tensor.quant is not None:
             params = schema().QuantizationParametersT()
             params.scale = np.asarray(tensor.quant.scale, "float32")
             params.zeroPoint = np.asarray(tensor.quant.zero_point, "int64")
             params.quantizedDimension = tensor.quant.axis or 0
             built.quantization = params
         return built
+
+    def _groups(self, tensor: Tensor, scales: Tensor) -> Any:
+        params, details = schema().QuantizationParametersT(), schema().BlockwiseQuantizationT()
+        details.scales, details.zeroPoints, details.blockSize = self._places[scales], -1, group_size(tensor)
+        params.detailsType = schema().QuantizationDetails.BlockwiseQuantization
+        params.details = details
+        return params
+
+    def _bytes_of(self, tensor: Tensor) -> np.ndarray:
+        """A constant's numbers as they stand in the file: those of 4 bits two a byte, the first in the lower half."""
+        assert tensor.data is not None
+        if tensor.dtype != "int4":
+            return tensor.data
+        if tensor not in self._packed:
+            halves = np.append(tensor.data.reshape(-1), np.zeros(tensor.data.size % 2, "int8")).view("uint8") & 15
+            self._packed[tensor] = halves[::2] | (halves[1::2] << 4)
+        return self._packed[tensor]
 
     def _buffer_of(self, data: np.ndarray) -> int:
         """The number of the buffer that holds these bytes; equal ones are stored once."""

@@ -34,7 +34,8 @@ def add_friendly_names(folder: Path, variants: Sequence[Artifact]) -> None:
     taken: set[str] = set()
     for variant in variants:
         for file in variant.files:
-            friendly = f"model-{variant.precision}{Path(file.path).suffix}"
+            kind = variant.name.removeprefix(f"{variant.format}-")
+            friendly = f"model-{kind}{Path(file.path).suffix}"
             if friendly in taken or not _FRIENDLY_NAME.fullmatch(friendly):
                 continue
             taken.add(friendly)

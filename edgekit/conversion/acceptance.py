@@ -14,7 +14,7 @@ from edgekit.converter import Feeds, SourceModel, Written
 from edgekit.errors import ConversionError
 from edgekit.opening import own_runtimes
 from edgekit.parity import OutputParity, Parity, compare, match_outputs, value_range
-from edgekit.recipe import Recipe
+from edgekit.recipe import DYNAMIC, STATIC, Recipe
 from edgekit.registry import RUNTIMES
 from edgekit.spec import Signature
 from edgekit.trial import Trial, try_file
@@ -23,6 +23,9 @@ __all__ = ["Accepted", "accept"]
 
 MOVES = 4
 """So many times as far as the source's own answer moves by a last bit of its input a file may be from it."""
+
+LEAST_SHARE = 0.01
+"""Of the multiplications of a file called int8 so many are to run in integers."""
 
 FAR = 10
 """So many times a recipe's limit random feeds may show where there are real ones: no input reaches those corners."""
@@ -107,8 +110,11 @@ def _fits(signature: Signature, feed: Feeds) -> bool:
 
 
 def _judge(accepted: Accepted, recipe: Recipe, source: SourceModel, reference: Reference) -> None:
-    if recipe.precision == "w8a8" and accepted.trial.int8_macs_share == 0:
-        raise ConversionError(f"no operation of it runs in integers in {accepted.trial.version}")
+    share = accepted.trial.int8_macs_share
+    if recipe.precision in (*STATIC[:1], *DYNAMIC) and share is not None and share < LEAST_SHARE:
+        raise ConversionError(
+            f"no more than {share:.1%} of its multiplications run in integers in {accepted.trial.version}"
+        )
     # Engines round integers differently, and some compute on in float: a source that came quantized is held to what
     # its own precision is held to.
     limits = recipe if source.precision == "fp32" else Recipe.named(source.precision)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit.graph.walking import constant, dtype_name, int_attribute
+from edgekit.recipe import STATIC
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from edgekit.recipe import Recipe
+    from edgekit.target import Placement
 
 __all__ = ["ANCHORS", "WEIGHTY", "Anchor", "read_anchor", "why_float"]
 
@@ -63,25 +65,36 @@ def _axis(node: ir.Node, weight: np.ndarray | None) -> int | None:
     return 1 if weight is not None and weight.ndim == 2 else None
 
 
-def why_float(node: ir.Node, around: tuple[str, ...], anchors: tuple[str, ...], recipe: Recipe) -> str:
+def why_float(node: ir.Node, around: tuple[str, ...], placement: Placement, recipe: Recipe) -> str:
     """Why a weighty operation stays float; empty when it can be quantized.
 
     Args:
         around: Names of the nodes whose bodies it stands in.
-        anchors: The operation types the target has integer kernels for; ``"*"`` for all of `ANCHORS`.
+        placement: Its `anchors` are the operation types with integer kernels; ``"*"`` for all of `ANCHORS`.
         recipe: Its rules may put the operation in the ignored scope.
     """
     if node.domain != "":
         return f"an operation of the domain {node.domain!r}"
     if around:
         return f"inside the body of {around[-1]!r}, where nothing is quantized"
-    allowed = ANCHORS if "*" in anchors else anchors
+    allowed = ANCHORS if "*" in placement.anchors else placement.anchors
     if node.op_type not in allowed or node.op_type not in ANCHORS:
         return f"{node.op_type} has no integer kernel here"
-    rule = recipe.decide(node.name or "", node.op_type)
-    if rule is not None and rule.precision == "fp32":
-        return rule.reason or "kept in float by the recipe"
-    return _operand_refusal(node) or (_gemm_refusal(node) if node.op_type == "Gemm" else "")
+    rule, precision = recipe.decide(node.name or "", node.op_type), recipe.precision_of(node.name or "", node.op_type)
+    if precision not in STATIC:
+        kept = "kept in float by the recipe" if precision == "fp32" else f"{precision} by the recipe"
+        return (rule.reason if rule is not None else "") or kept
+    if refusal := _operand_refusal(node) or (_gemm_refusal(node) if node.op_type == "Gemm" else ""):
+        return refusal
+    return "so narrow a convolution is faster in float here" if _is_narrow(node, placement.narrow) else ""
+
+
+def _is_narrow(node: ir.Node, narrow: tuple[int, ...]) -> bool:
+    weight = constant(node.inputs[1])
+    if not narrow or node.op_type != "Conv" or int_attribute(node, "group", 1) > 1 or weight is None:
+        return False
+    channels, products = narrow
+    return weight.shape[1] <= channels and weight.size < products
 
 
 def _operand_refusal(node: ir.Node) -> str:

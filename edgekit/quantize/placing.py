@@ -24,10 +24,12 @@ import numpy as np
 from edgekit.errors import UnsupportedError
 from edgekit.graph.walking import constant, dtype_name, walk
 from edgekit.quantize.anchors import WEIGHTY, Anchor, read_anchor, why_float
+from edgekit.recipe import STATIC
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from edgekit.quantize.histograms import Range
     from edgekit.recipe import Recipe
     from edgekit.target import Placement
 
@@ -42,6 +44,9 @@ _TAKEN_IN = ("Relu", "Clip")
 
 _FLOAT_OUTPUT = ("MatMul", "Gemm")
 """Operations whose integer kernel may give float: where it does, parameters stand behind them for integer readers."""
+
+_APART = 4.0
+"""Ranges that differ by more do not share a scale: the narrower would lose two of its eight bits."""
 
 _WITH_CONSTANTS = ("Add", "Mul", "Sub", "PRelu")
 
@@ -65,11 +70,17 @@ class Placed:
     float_ops: Mapping[str, str]
 
 
-def place(graph: ir.Model, placement: Placement, recipe: Recipe) -> Placed:
+def place(graph: ir.Model, placement: Placement, recipe: Recipe, ranges: Mapping[str, Range] | None = None) -> Placed:
     """Decides for a cleaned graph.
 
+    Args:
+        graph: The hub graph.
+        placement: What the format wants on the target.
+        recipe: Which operations are to be integers at all.
+        ranges: Of activations by name: what would share a scale but differs widely is joined in float.
+
     Raises:
-        UnsupportedError: A rule of the recipe matches no operation, or nothing at all would be quantized.
+        UnsupportedError: A rule of the recipe matches no operation.
     """
     _require_matches(graph, recipe)
     float_ops: dict[str, str] = {}
@@ -77,17 +88,11 @@ def place(graph: ir.Model, placement: Placement, recipe: Recipe) -> Placed:
     for node, around in walk(graph.graph):
         if node.op_type not in WEIGHTY:
             continue
-        if reason := why_float(node, around, placement.anchors, recipe):
+        if reason := why_float(node, around, placement, recipe):
             float_ops["/".join((*around, node.name or ""))] = reason
         else:
             anchors[node] = read_anchor(node)
-    if not anchors:
-        raise UnsupportedError(
-            f"recipe {recipe.name!r} would quantize nothing",
-            offenders=[f"{name}: {reason}" for name, reason in float_ops.items()] or ["no operation has weights"],
-            hint="use fp32 or fp16",
-        )
-    plan = _Fusing(anchors, placement, recipe) if placement.quantize_outputs else _Hoisting(anchors, placement, recipe)
+    plan = (_Fusing if placement.quantize_outputs else _Hoisting)(anchors, placement, recipe, ranges or {})
     plan.decide(graph.graph)
     order = [node for node in graph.graph if node in plan.quantized]
     return Placed(
@@ -142,7 +147,14 @@ class _Groups:
 class _Choice:
     """What both kinds share: what is quantized so far, and the recipe's word on an operation."""
 
-    def __init__(self, anchors: Mapping[ir.Node, Anchor], placement: Placement, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        anchors: Mapping[ir.Node, Anchor],
+        placement: Placement,
+        recipe: Recipe,
+        ranges: Mapping[str, Range],
+    ) -> None:
+        self.ranges = ranges
         self.anchors = anchors
         self.placement = placement
         self.recipe = recipe
@@ -151,9 +163,22 @@ class _Choice:
         self.constants: list[str] = []
 
     def may_follow(self, node: ir.Node) -> bool:
+        is_wanted = self.wants_integers(node)
+        is_known = node.domain == "" and node.op_type in self.placement.followers and is_wanted and _is_plain(node)
+        return is_known and not self._lies_apart(node)
+
+    def _lies_apart(self, node: ir.Node) -> bool:
+        """Whether one scale for all it joins would leave the narrowest of them too few integers."""
+        if self.placement.quantize_outputs and node.op_type not in self.placement.one_scale:
+            return False
+        spans = [self.ranges[v.name] for v in _activations(node) if v.name and v.name in self.ranges]
+        reach = [max(span.high, 0.0) - min(span.low, 0.0) for span in spans]
+        return len(reach) > 1 and max(reach) > _APART * min(reach)
+
+    def wants_integers(self, node: ir.Node) -> bool:
+        """Whether no rule says otherwise; what the recipe says of all does not bind those that follow."""
         rule = self.recipe.decide(node.name or "", node.op_type)
-        is_kept = rule is not None and rule.precision == "fp32"
-        return node.domain == "" and node.op_type in self.placement.followers and not is_kept and _is_plain(node)
+        return rule is None or rule.precision in STATIC
 
 
 def _is_plain(node: ir.Node) -> bool:
@@ -233,16 +258,15 @@ class _Fusing(_Choice):
     def _is_taken_in(self, node: ir.Node, chain: set[ir.Node]) -> bool:
         if node.op_type not in _TAKEN_IN or node.domain != "" or node.inputs[0] is None:
             return False
-        source, rule = node.inputs[0], self.recipe.decide(node.name or "", node.op_type)
+        source = node.inputs[0]
         before = source.producer()
         alone = len(source.uses()) == 1 and not source.is_graph_output()
-        is_kept = rule is not None and rule.precision == "fp32"
         return (
             before in chain
             and before is not None
             and before.op_type not in (*_MOVING, *_TAKEN_IN)
             and alone
-            and not is_kept
+            and self.wants_integers(node)
             and _keeps_zero(node)
         )
 

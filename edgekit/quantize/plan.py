@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.spec import QuantParams
 
-__all__ = ["QuantPlan", "QuantizedWeight"]
+__all__ = ["GroupedWeight", "QuantPlan", "QuantizedWeight"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,36 @@ class QuantizedWeight:
     values: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class GroupedWeight:
+    """A constant as integers of 4 bits, each `block` neighbors along `axis` with a scale and a zero point of their own.
+
+    Attributes:
+        values: uint8 numbers 0 to 15, of the constant's shape.
+        scale: float32, of the constant's shape but for `axis`, where there is one for each block; the last block may
+            be shorter.
+        zero_point: uint8 numbers 0 to 15, of the shape of `scale`; 8 everywhere where it is symmetric.
+        axis: The axis the blocks run along: that of the sum, not of the output channels.
+        block: Numbers that share a scale.
+    """
+
+    values: np.ndarray
+    scale: np.ndarray
+    zero_point: np.ndarray
+    axis: int
+    block: int
+
+    def dequantize(self) -> np.ndarray:
+        """The float32 numbers the integers stand for."""
+        scale, zero = (self.spread(array) for array in (self.scale, self.zero_point))
+        return (self.values.astype("float32") - zero.astype("float32")) * scale
+
+    def spread(self, array: np.ndarray) -> np.ndarray:
+        """One number a block as one number an element."""
+        spread = np.repeat(array, self.block, axis=self.axis)
+        return np.take(spread, range(self.values.shape[self.axis]), axis=self.axis)
+
+
 @dataclass(frozen=True)
 class QuantPlan:
     """What becomes integer, for one format on one target.
@@ -28,13 +58,19 @@ class QuantPlan:
     Attributes:
         activations: Parameters by the name of the hub's tensor.
         weights: Integers and parameters by the name of the hub's initializer.
-        quantized_ops: Names of the operations that are to run in integers.
-        float_ops: Names of the operations with weights or products that stay float, and why.
+        quantized_ops: Names of the operations that are to run in integers of ranges known beforehand.
+        stored: Integers by the name of the hub's initializer that operations compute with in float or dynamically.
+        dynamic_ops: Names of operations, each with a weight in `stored`, whose activations become integers by the
+            range each call shows.
+        float_ops: Names of the operations with weights or products that compute in float, and why; those whose
+            weights are in `stored` too.
     """
 
     activations: Mapping[str, QuantParams] = field(default_factory=dict)
     weights: Mapping[str, QuantizedWeight] = field(default_factory=dict)
     quantized_ops: tuple[str, ...] = ()
+    stored: Mapping[str, QuantizedWeight | GroupedWeight] = field(default_factory=dict)
+    dynamic_ops: tuple[str, ...] = ()
     float_ops: Mapping[str, str] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
@@ -53,5 +89,13 @@ class QuantPlan:
             "activations": {name: params.to_json() for name, params in self.activations.items()},
             "weights": {name: weight.params.to_json() for name, weight in self.weights.items()},
             "quantized_ops": list(self.quantized_ops),
+            "stored": {name: _form(weight) for name, weight in self.stored.items()},
+            "dynamic_ops": list(self.dynamic_ops),
             "float_ops": dict(self.float_ops),
         }
+
+
+def _form(weight: QuantizedWeight | GroupedWeight) -> dict[str, Any]:
+    if isinstance(weight, GroupedWeight):
+        return {"dtype": "uint4", "axis": weight.axis, "block": weight.block}
+    return weight.params.to_json()

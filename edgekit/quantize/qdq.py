@@ -2,41 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgekit.graph.files import raise_opset
 from edgekit.graph.walking import constant, copy_of, fresh_name, initializer, value_names
 from edgekit.quantize.anchors import ANCHORS, read_anchor
-from edgekit.quantize.plan import QuantizedWeight, QuantPlan
+from edgekit.quantize.plan import GroupedWeight, QuantizedWeight, QuantPlan
 from edgekit.quantize.solver import quantize_bias
 from edgekit.spec import QuantParams
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["to_qdq"]
+__all__ = ["OPSET", "to_qdq"]
+
+OPSET = 21
+"""The first in which QuantizeLinear and DequantizeLinear know blocks, 4 and 16 bits."""
 
 
-def to_qdq(graph: ir.Model, plan: QuantPlan) -> ir.Model:
+def to_qdq(graph: ir.Model, plan: QuantPlan, *, stored: bool = False) -> ir.Model:
     """A copy of a cleaned graph that computes as `plan` says, in any engine that knows QDQ; the oracle included.
 
-    Biases become int32 of scale activation x weight. Inputs and outputs stay float.
+    Biases become int32 of scale activation x weight. Inputs and outputs stay float. What `plan` rounds in each call is
+    computed in float.
+
+    Args:
+        graph: The graph the plan was made for.
+        plan: What becomes integer.
+        stored: Whether the weights of ``plan.stored`` become integers too, each with a DequantizeLinear behind it;
+            else they are left for a writer that has another form for them.
+
+    Raises:
+        ConversionError: The plan needs opset 21, and the graph cannot be raised to it.
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-    model = copy_of(graph)
+    model = raise_opset(copy_of(graph), OPSET) if _is_new(plan, stored=stored) else copy_of(graph)
     writer = _Writer(model, plan)
     for node in list(model.graph):
         if node.name in writer.quantized:
             writer.store_constants(node)
+    for name, weight in plan.stored.items() if stored else ():
+        writer.store(name, weight)
     for value in (*model.graph.inputs, *[value for node in list(model.graph) for value in node.outputs]):
         if value.name is not None and value.name in plan.activations:
             writer.surround(value, plan.activations[value.name])
     RemoveUnusedNodesPass()(model)
     model.graph.sort()
     return model
+
+
+def _is_new(plan: QuantPlan, *, stored: bool) -> bool:
+    """Whether the plan needs forms that only `OPSET` has."""
+    has_blocks = stored and any(isinstance(weight, GroupedWeight) for weight in plan.stored.values())
+    return has_blocks or any(params.dtype in ("uint16", "int16") for params in plan.activations.values())
 
 
 class _Writer:
@@ -79,6 +101,24 @@ class _Writer:
         integers = initializer(self.graph, fresh_name(self._taken, name), stored.values)
         return self._node("DequantizeLinear", integers, stored.params)
 
+    def store(self, name: str, weight: QuantizedWeight | GroupedWeight) -> None:
+        """Makes all that reads an initializer of float numbers read integers."""
+        value = self.graph.initializers[name]
+        readers = tuple(value.uses())
+        name = f"{name}_quantized"
+        result = self._blocks(name, weight) if isinstance(weight, GroupedWeight) else self._dequantized(name, weight)
+        result.shape, result.type = value.shape, value.type
+        for reader, index in readers:
+            reader.replace_input_with(index, result)
+
+    def _blocks(self, name: str, weight: GroupedWeight) -> ir.Value:
+        import onnx_ir as ir
+
+        values, zero = (array.astype(ir.DataType.UINT4.numpy()) for array in (weight.values, weight.zero_point))
+        arrays = {name: values, f"{name}_scale": weight.scale, f"{name}_zero": zero}
+        inputs = [initializer(self.graph, fresh_name(self._taken, key), array) for key, array in arrays.items()]
+        return self._add("DequantizeLinear", inputs, {"axis": weight.axis, "block_size": weight.block})
+
     def surround(self, value: ir.Value, params: QuantParams) -> None:
         """Quantizes a tensor for the quantized operations that read it, and for all when one gives it."""
         producer, name = value.producer(), value.name
@@ -94,10 +134,12 @@ class _Writer:
             result.name = name
 
     def _node(self, op_type: str, source: ir.Value, params: QuantParams) -> ir.Value:
+        attributes = {} if params.axis is None else {"axis": params.axis}
+        return self._add(op_type, [source, *self._parameters(params)], attributes)
+
+    def _add(self, op_type: str, inputs: Sequence[ir.Value], attributes: Mapping[str, int]) -> ir.Value:
         import onnx_ir as ir
 
-        inputs: Sequence[ir.Value] = [source, *self._parameters(params)]
-        attributes = {} if params.axis is None else {"axis": params.axis}
         name = fresh_name(self._taken, f"{op_type}_{self._count}")
         self._count += 1
         node = ir.node(op_type, inputs, attributes, name=name, num_outputs=1)

@@ -6,13 +6,22 @@ Integer-Arithmetic-Only Inference" (CVPR 2018): ``real = scale * (integer - zero
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgekit.quantize.observers import Range
-from edgekit.quantize.plan import QuantizedWeight
+from edgekit.quantize.plan import GroupedWeight, QuantizedWeight
 from edgekit.spec import QuantParams
 
-__all__ = ["activation_params", "min_weight_scale", "quantize_bias", "quantize_constant", "quantize_weight"]
+__all__ = [
+    "activation_params",
+    "min_weight_scale",
+    "quantize_bias",
+    "quantize_constant",
+    "quantize_groups",
+    "quantize_weight",
+]
 
 _MIN_SPAN = 1e-6
 """Ranges narrower than this are widened to it: their scale would be denormal, and a denormal scale is slow or zero."""
@@ -62,6 +71,30 @@ def quantize_weight(
         scale = np.maximum(scale, min_scale if axis is not None else np.max(min_scale))
     params = QuantParams(dtype, tuple(_as_float32(s) for s in scale), (0,) * len(scale), axis)
     return QuantizedWeight(params, np.clip(params.quantize(weight), -limit, limit).astype(dtype))
+
+
+def quantize_groups(weight: np.ndarray, axis: int, block: int, *, symmetric: bool = False) -> GroupedWeight:
+    """A weight rounded to 4 bits, each `block` neighbors along `axis` with a scale and a zero point of their own.
+
+    Args:
+        weight: Float numbers.
+        axis: The axis of the sum.
+        block: Numbers that share a scale; the last block may be shorter.
+        symmetric: The zero point is 8 everywhere, and the integers are 1 to 15.
+    """
+    size = weight.shape[axis]
+    starts = np.arange(0, size, block)
+    low = np.minimum(np.minimum.reduceat(weight, starts, axis=axis).astype("float64"), 0.0)
+    high = np.maximum(np.maximum.reduceat(weight, starts, axis=axis).astype("float64"), 0.0)
+    if symmetric:
+        scale = np.maximum(np.maximum(-low, high) / 7, _MIN_SPAN / 15).astype("float32")
+        zero = np.full(scale.shape, 8, "uint8")
+    else:
+        scale = np.maximum((high - low) / 15, _MIN_SPAN / 15).astype("float32")
+        zero = np.clip(np.rint(-low / scale), 0, 15).astype("uint8")
+    rounded = GroupedWeight(np.zeros(weight.shape, "uint8"), scale, zero, axis, block)
+    steps = np.rint(weight / rounded.spread(scale)) + rounded.spread(zero)
+    return replace(rounded, values=np.clip(steps, 1 if symmetric else 0, 15).astype("uint8"))
 
 
 def min_weight_scale(bias: np.ndarray, activation_scale: float) -> np.ndarray:

@@ -139,7 +139,7 @@ def test_every_operation_with_weights_is_accounted_for() -> None:
 @pytest.mark.parametrize("placement", [ONNX, OPENVINO], ids=["onnx", "openvino"])
 def test_a_net_of_lstms_is_refused_not_written_as_float(placement: object) -> None:
     with pytest.raises(UnsupportedError, match="would quantize nothing") as caught:
-        place(hub.clean(recurrent_network()), placement, INT8)  # type: ignore[arg-type]
+        make_quant_plan(hub.clean(recurrent_network()), placement, INT8)  # type: ignore[arg-type]
     assert caught.value.offenders == ("LSTM_0: LSTM has no integer kernel here",)
 
 
@@ -178,7 +178,7 @@ def test_rules_that_match_nothing_are_listed() -> None:
 def test_what_a_source_has_quantized_itself_is_left_alone() -> None:
     model = from_text("q = DequantizeLinear(i, s) y = Conv(x, q)", i=np.ones((8, 8, 1, 1), "int8"), s=np.float32(0.1))
     with pytest.raises(UnsupportedError, match="quantized already in the source"):
-        place(hub.clean(model), ONNX, INT8)
+        make_quant_plan(hub.clean(model), ONNX, INT8)
 
 
 def test_a_plan_has_parameters_for_all_that_was_placed() -> None:
@@ -200,16 +200,20 @@ def test_per_tensor_weights_and_symmetric_activations_are_the_targets_choice() -
     assert [len(weight.params.scale) for weight in plan.weights.values()] == [1]
 
 
+@pytest.mark.parametrize(("reach", "is_joined"), [(3.0, True), (40.0, False)])
+def test_tensors_of_unlike_ranges_do_not_share_a_scale(reach: float, is_joined: bool) -> None:
+    model = network("a = Conv(x, v) b = Conv(a, v) c = Concat<axis=1>(a, b) y = Conv(c, wide)")
+    ranges = {"x": Range(-1, 1), "a": Range(-1, 1), "b": Range(-reach, reach), "c": Range(-reach, reach)}
+    for placement in (OPENVINO, Target.named("generic-x86").placements["tflite"]):
+        placed = place(model, replace(placement, narrow=()), INT8, ranges)
+        assert ("Concat_0" in placed.quantized_ops) == is_joined
+        assert any({"a", "b"} <= set(group) for group in placed.groups) == is_joined
+
+
 def test_statistics_of_another_graph_are_an_input_error() -> None:
     model = network(FIRST + "y = Relu(a)")
     with pytest.raises(InputError, match="say nothing of"):
         make_quant_plan(model, ONNX, INT8, Statistics({}, 1))
-
-
-def test_an_unknown_observer_is_refused() -> None:
-    model = network(FIRST + "y = Relu(a)")
-    with pytest.raises(UnsupportedError, match="entropy"):
-        make_quant_plan(model, ONNX, replace(INT8, observer="entropy"), ranges_of(model))
 
 
 def test_a_large_bias_widens_its_channels_scale() -> None:

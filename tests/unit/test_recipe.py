@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.errors import ArtifactError, EdgekitError, UnsupportedError
-from edgekit.recipe import ALIASES, NAMED, Recipe, Rule, canonical_precision
+from edgekit.recipe import ALIASES, NAMED, PRECISIONS, Recipe, Rule, canonical_precision
 
 texts = st.text(max_size=6)
-rules = st.builds(Rule, precision=st.sampled_from(list(NAMED)), name=texts, op_type=texts, reason=texts)
+rules = st.builds(Rule, precision=st.sampled_from(PRECISIONS), name=texts, op_type=texts, reason=texts)
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 recipes = st.builds(
     Recipe,
     name=texts,
-    precision=st.sampled_from(list(NAMED)),
+    precision=st.sampled_from(PRECISIONS),
     description=texts,
     rules=st.lists(rules, max_size=3).map(tuple),
     observer=texts,
@@ -55,7 +55,8 @@ def test_patterns_know_case() -> None:
 @pytest.mark.parametrize("name", [*NAMED, *ALIASES])
 def test_named_recipes_are_found_by_name_and_alias(name: str) -> None:
     recipe = Recipe.named(name)
-    assert recipe.precision == canonical_precision(name)
+    assert recipe.name == ALIASES.get(name, name)
+    assert canonical_precision(recipe.precision) == recipe.precision in PRECISIONS
     assert recipe.description
     assert Recipe.from_json(recipe.to_json()) == recipe
 

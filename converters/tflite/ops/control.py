@@ -58,7 +58,7 @@ class _Body:
         domains = {inner.domain for inner, _ in walk(self.graph)} - {"", "ai.onnx"}
         opsets = {"": scope.opset, **dict.fromkeys(sorted(domains), 1)}
         alone = stand_alone(self.graph, {name: _known(hub[name], tensor) for name, tensor in known.items()}, opsets)
-        inside = type(scope)(b, scope.opset, scope.refused if refused is None else refused)
+        inside = type(scope)(b, scope.opset, scope.refused if refused is None else refused, dynamic=scope.dynamic)
         for value in (*alone.inputs, *alone.initializers.values()):
             if value.name in known:
                 inside.values[value] = known[value.name]
@@ -96,7 +96,7 @@ def choose(b: Builder, node: Node) -> Sequence[Tensor | None]:
         return _Body(node, "then_branch" if known.reshape(-1)[0] else "else_branch").lower(b, _itself, [])
     branches = []
     for name in ("then_branch", "else_branch"):
-        inside = Inside(f"{b.source}/{name}", b.source)
+        inside = Inside(f"{b.source}/{name}", b.source, b.stored)
         given = _Body(node, name).lower(inside.builder, inside.take, [])
         inside.builder.graph.outputs = [given[i] for i, promise in enumerate(node.outputs) if promise]
         branches.append(inside)

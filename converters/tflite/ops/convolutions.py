@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from edgekit.converters.tflite import integers
 from edgekit.converters.tflite.builder import Builder
 from edgekit.converters.tflite.model import Tensor
 from edgekit.converters.tflite.ops.windows import Window, padding, picture, unpicture, windows_of
@@ -84,6 +86,9 @@ def split(b: Builder, x: Tensor, parts: int, axis: int) -> list[Tensor]:
     if x.data is not None:
         return [b.const(part) for part in np.split(x.data, parts, axis)]
     shape = [*x.shape[:axis], x.shape[axis] // parts, *x.shape[axis + 1 :]]
+    if x in b.stored:
+        starts = [[i * shape[axis] if at == axis else 0 for at in range(x.rank)] for i in range(parts)]
+        return [b.slice(x, start, shape) for start in starts]
     where = b.const(np.asarray(axis, "int32"))
     return b.ops("SPLIT", [where, x], [(shape, x.dtype)] * parts, numSplits=parts)
 
@@ -104,8 +109,8 @@ def conv_transpose(b: Builder, node: Node) -> Tensor:
     bias = node.input(2) if node.has(2) else _zeros(b, weight.shape[1] * groups)
     last, form = picture(b, x), (strides, dilations, before, given)
     is_many = groups > _SPLIT_GROUPS or 2 < groups == x.shape[1]
-    if is_many and last.rank == 4 and weight.data is not None:
-        return unpicture(b, _spread(b, last, weight.data, bias, form, groups), x.rank)
+    if is_many and last.rank == 4 and (weight.data is not None or weight in b.stored):
+        return unpicture(b, _spread(b, last, weight, bias, form, groups), x.rank)
     pieces = zip(
         split(b, last, groups, last.rank - 1), split(b, weight, groups, 0), split(b, bias, groups, 0), strict=True
     )
@@ -179,26 +184,29 @@ def _stretched(b: Builder, weight: Tensor, extents: Sequence[int], longer: Seque
     kernel = weight.shape[2:]
     if list(longer) == list(kernel):
         return weight
+    shape = [*weight.shape[:2], *longer]
+    steps = [max((e - 1) // max(k - 1, 1), 1) for e, k in zip(extents, kernel, strict=True)]
+    taps = [slice(0, e, step) for e, step in zip(extents, steps, strict=True)]
+    where: tuple[slice, ...] = (slice(None), slice(None), *taps)
     if weight.data is not None:
-        spread = np.zeros([*weight.shape[:2], *longer], "float32")
-        steps = [max((e - 1) // max(k - 1, 1), 1) for e, k in zip(extents, kernel, strict=True)]
-        where: tuple[Any, ...] = (..., *(slice(0, e, step) for e, step in zip(extents, steps, strict=True)))
+        spread = np.zeros(shape, "float32")
         spread[where] = weight.data
         return b.const(spread)
+    if weight in b.stored and (wider := integers.spread(b.stored[weight], shape, where)):
+        return b.dequantize(wider)
     if list(extents) != list(kernel):
         raise Unlowerable("a dilated weight only known when the model runs")
     return b.pad(weight, [0] * weight.rank, [0, 0, *(n - e for n, e in zip(longer, extents, strict=True))])
 
 
-def _spread(b: Builder, x: Tensor, weight: np.ndarray, bias: Tensor, form: _Form, groups: int) -> Tensor:
+def _spread(b: Builder, x: Tensor, weight: Tensor, bias: Tensor, form: _Form, groups: int) -> Tensor:
     """A convolution by the mirrored kernel over the picture with zeros put between its pixels."""
     strides, dilations, before, given = form
     (height, width), (down, right) = x.shape[1:3], strides
     apart = b.reshape(x, [x.shape[0], height, 1, width, 1, x.shape[3]])
     apart = b.pad(apart, [0] * 6, [0, 0, down - 1, 0, right - 1, 0])
     dense = b.reshape(apart, [x.shape[0], height * down, width * right, x.shape[3]])
-    ins, outs, *kernel = weight.shape
-    mirrored = weight[..., ::-1, ::-1].reshape(groups, ins // groups, outs, *kernel).swapaxes(1, 2)
+    kernel = weight.shape[2:]
     first = [(k - 1) * d - p for k, d, p in zip(kernel, dilations, before, strict=True)]
     begin = [max(-n, 0) for n in first]
     sizes = [n - skip for n, skip in zip(dense.shape[1:3], begin, strict=True)]
@@ -209,8 +217,28 @@ def _spread(b: Builder, x: Tensor, weight: np.ndarray, bias: Tensor, form: _Form
         Window(n, k, 1, d, max(p, 0), end - n)
         for n, k, d, p, end in zip(kept, kernel, dilations, first, ends, strict=True)
     ]
-    flat = b.const(mirrored.reshape(groups * outs, ins // groups, *kernel))
-    return convolve(b, dense, flat, bias, windows, groups)
+    return convolve(b, dense, _mirrored(b, weight, groups), bias, windows, groups)
+
+
+def _mirrored(b: Builder, weight: Tensor, groups: int) -> Tensor:
+    """The weight of a transposed convolution as that of a convolution: taps the other way round, outputs first."""
+    ins, outs, *kernel = weight.shape
+    of_groups = [groups, ins // groups, outs, *kernel]
+    shape = [groups * outs, ins // groups, *kernel]
+
+    def turned(data: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(data[..., ::-1, ::-1].reshape(of_groups).swapaxes(1, 2).reshape(shape))
+
+    if weight.data is not None:
+        return b.const(turned(weight.data))
+    stored = b.stored[weight]
+    assert stored.data is not None
+    if stored.quant is None or stored.quant.axis not in (None, 1):
+        return b.const(turned(integers.numbers(stored)))
+    quant = stored.quant
+    if quant.axis == 1:
+        quant = replace(quant, scale=quant.scale * groups, zero_point=quant.zero_point * groups, axis=0)
+    return b.dequantize(replace(stored, shape=tuple(shape), data=turned(stored.data), quant=quant))
 
 
 @lowers("Col2Im")

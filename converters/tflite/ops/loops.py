@@ -6,7 +6,7 @@ of T x T elements. A long sweep is therefore a loop over blocks, and a loop insi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -35,14 +35,21 @@ class Inside:
         taken: The input for each tensor of the graph around.
     """
 
-    def __init__(self, name: str, source: str) -> None:
+    def __init__(self, name: str, source: str, stored: Mapping[Tensor, Tensor] | None = None) -> None:
+        """`stored` is the `Builder.stored` of the graph around: integers are shared too, not what is made of them."""
         self.builder = Builder(name)
         self.builder.source = source
         self.taken: dict[Tensor, Tensor] = {}
+        self._stored = {} if stored is None else stored  # still empty, perhaps: it is shared
+        self._own: dict[Tensor, Tensor] = {}
 
     def take(self, outer: Tensor) -> Tensor:
         if outer.data is not None:
             return outer
+        if outer in self._stored:
+            if outer not in self._own:
+                self._own[outer] = self.builder.dequantize(self._stored[outer])
+            return self._own[outer]
         if outer not in self.taken:
             self.taken[outer] = stand_in(outer)
         return self.taken[outer]
@@ -64,7 +71,7 @@ def repeat(
     Raises:
         Unlowerable: A shape is not known, or a step changes shape or dtype.
     """
-    condition, body = Inside(f"{b.source}/condition", b.source), Inside(f"{b.source}/body", b.source)
+    condition, body = (Inside(f"{b.source}/{name}", b.source, b.stored) for name in ("condition", "body"))
     asked, carried = [stand_in(tensor) for tensor in start], [stand_in(tensor) for tensor in start]
     condition.builder.graph.outputs = [goes_on(condition, asked)]
     given = list(step(body, carried))

@@ -26,6 +26,8 @@ def gather(b: Builder, node: Node) -> Tensor:
     if 0 in node.shape:
         return empty(b, node.shape, x.dtype)
     indices = from_front(b, indices, sizes_along(b, x, axis, indices.dtype))
+    if x in b.stored and axis == 0 and x.rank == 2 and indices.size >= 0 and b.stored[x].quant is not None:
+        return _looked_up(b, b.stored[x], indices)
     if indices.data is None:
         return b.gather(x, indices, axis)
     places = indices.data.reshape(-1)
@@ -35,6 +37,13 @@ def gather(b: Builder, node: Node) -> Tensor:
         begin[axis], size[axis] = int(places[0]), len(places)
         return b.reshape(b.slice(x, begin, size), shape)
     return b.gather(x, b.cast(indices, "int32"), axis)
+
+
+def _looked_up(b: Builder, table: Tensor, indices: Tensor) -> Tensor:
+    """Rows of a stored table: only they become real numbers."""
+    places = b.reshape(b.cast(indices, "int32"), [indices.size])
+    rows = b.op("EMBEDDING_LOOKUP", [places, table], [indices.size, table.shape[1]], "float32")
+    return b.reshape(rows, [*indices.shape, table.shape[1]])
 
 
 def sizes_along(b: Builder, x: Tensor, axis: int, dtype: str) -> Tensor:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from edgekit.converters.tflite import integers
 from edgekit.converters.tflite.builder import Builder
 from edgekit.converters.tflite.model import Tensor
 from edgekit.converters.tflite.table import Node, Unlowerable, lowers
+from edgekit.quantize.solver import quantize_weight
 
 __all__ = ["as_matrices", "as_vectors", "dense", "product"]
 
@@ -19,6 +22,26 @@ _MAX_TERMS = 1 << 24
 
 def dense(b: Builder, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias`` over the last axis of `x`; `weight` is [out, in], `bias` a constant [out]."""
+    if weight in b.stored and b.stored[weight].scales is not None:
+        return _grouped(b, x, b.stored[weight], bias)
+    return _dense(b, x, weight, bias)
+
+
+def _grouped(b: Builder, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """By a weight whose neighbors share scales; what is added to all of a group is multiplied by the group's sum."""
+    if -1 in x.shape:
+        return _dense(b, x, b.const(integers.numbers(weight)), bias)
+    found = _dense(b, x, b.dequantize(replace(weight, offsets=None)), bias)
+    if weight.offsets is None or weight.offsets.data is None:
+        return found
+    size = integers.group_size(weight)
+    apart = b.reshape(x, [*x.shape[:-1], x.shape[-1] // size, size])
+    offsets = quantize_weight(weight.offsets.data, 0)
+    small = Tensor(weight.offsets.name, offsets.values.shape, "int8", offsets.values, offsets.params)
+    return b.add(found, _dense(b, b.reduce("SUM", apart, [-1], keep=False), b.dequantize(small), None))
+
+
+def _dense(b: Builder, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     shape = [*x.shape[:-1], weight.shape[0]]
     return b.op(
         "FULLY_CONNECTED", [x, weight, bias], shape, fusedActivationFunction="NONE", weightsFormat="DEFAULT",

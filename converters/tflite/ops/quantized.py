@@ -44,6 +44,11 @@ def _quantize(b: Builder, node: Node, x: Tensor, scale_at: int, dtype: str) -> T
     params = _params(node, scale_at, x.rank, dtype)
     if params is not None and params.axis is None and dtype in ("int8", "uint8"):
         return b.op("QUANTIZE", [real], x.shape, dtype, quant=params)
+    if params is not None and params.axis is None and dtype == "int16" and params.zero_point == (0,):
+        integers = b.op("QUANTIZE", [real], x.shape, dtype, quant=params)
+        held = b.cast(integers, "int32")
+        b.narrow[held] = integers
+        return held
     scale, zero = _spread(b, node, scale_at, x.shape), _zero(b, node, scale_at + 1, x.shape)
     return _saturated(b, b.div(real, scale), zero, dtype)
 
@@ -74,7 +79,9 @@ def _dequantize(b: Builder, node: Node, index: int, may_mark: bool) -> Tensor:
     x = node.input(index)
     if x.data is not None:
         return _stored(b, node, index, x)
-    params = _params(node, index + 1, x.rank, x.dtype)
+    params = _params(node, index + 1, x.rank, b.narrow[x].dtype if x in b.narrow else x.dtype)
+    if x in b.narrow and b.narrow[x].quant == params:
+        return b.dequantize(b.narrow[x])
     if params is not None and x.dtype in ("int8", "uint8") and params.axis is None:
         if x.quant is None and may_mark and x in b.graph.inputs:
             x.quant = params
@@ -90,13 +97,27 @@ def _stored(b: Builder, node: Node, index: int, x: Tensor) -> Tensor:
     dtype = _FOUR_BITS.get(x.dtype, x.dtype)
     data = x.data.astype(dtype)
     params = _params(node, index + 1, x.rank, dtype)
-    if params is not None and dtype in ("int8", "uint8"):
-        return b.dequantize(Tensor(x.name, x.shape, dtype, data, params))
+    is_dynamic = x.name in node.scope.dynamic
+    if is_dynamic and np.abs(data + 0.5).max(initial=0) < 8 and dtype == "int8":
+        dtype = "int4"
+    if params is not None and dtype in ("int8", "uint8", "int4"):
+        return b.dequantize(Tensor(x.name, x.shape, dtype, data, params, is_dynamic=is_dynamic))
+    if dtype == "int4" and (scales := _scales_of_groups(node, index, x)) is not None:
+        return b.dequantize(Tensor(x.name, x.shape, dtype, data, scales=scales, is_dynamic=True))
     scale, zero = _spread(b, node, index + 1, x.shape), _zero(b, node, index + 2, x.shape)
     if scale.data is None or (zero is not None and zero.data is None):
         return b.mul(_centered(b, b.const(data, name=x.name), zero), scale)
     centered = data.astype("int64") - (0 if zero is None or zero.data is None else zero.data.astype("int64"))
     return b.const((centered.astype("float32") * scale.data).astype("float32"), name=x.name)
+
+
+def _scales_of_groups(node: Node, index: int, x: Tensor) -> Tensor | None:
+    """The scales of a constant of 4 bits whose neighbors along the last axis share them, as TFLite has them."""
+    scale, size = node.constant(index + 1), node.integer("block_size")
+    if scale is None or node.has(index + 2) or not size or node.integer("axis", 1) % x.rank != x.rank - 1:
+        return None
+    held = scale.astype("float16")
+    return Tensor(f"{x.name}/scales", held.shape, "float16", held) if (held == scale).all() else None
 
 
 def _is_only_dequantized(node: Node) -> bool:

@@ -90,7 +90,8 @@ def _share_constants(rewriter: Rewriter) -> None:
 
 
 def _shared(tensor: Tensor, known: dict[tuple[object, ...], Tensor]) -> Tensor:
-    if tensor.data is None or tensor.quant is not None or tensor.data.nbytes > _COMPARED_BYTES:
+    stands_for_itself = tensor.quant is None and tensor.scales is None
+    if tensor.data is None or not stands_for_itself or tensor.data.nbytes > _COMPARED_BYTES:
         return tensor
     return known.setdefault((tensor.dtype, tensor.shape, tensor.data.tobytes()), tensor)
 

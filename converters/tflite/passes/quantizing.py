@@ -29,12 +29,21 @@ _SAME = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "TRANSPOSE", "CONCATENATIO
 """Operations whose integer kernels want one scale for what they take and give."""
 
 _FIXED = {
-    "LOGISTIC": (1 / 256, -128),
-    "SOFTMAX": (1 / 256, -128),
-    "TANH": (1 / 128, 0),
-    "L2_NORMALIZATION": (1 / 128, 0),
+    "LOGISTIC": {"int8": (1 / 256, -128), "int16": (1 / 32768, 0)},
+    "SOFTMAX": {"int8": (1 / 256, -128), "int16": (1 / 32768, 0)},
+    "TANH": {"int8": (1 / 128, 0), "int16": (1 / 32768, 0)},
+    "L2_NORMALIZATION": {"int8": (1 / 128, 0)},
 }
 """Scale and zero point the integer kernel gives."""
+
+_OF_16_BITS = {*_WEIGHTED, "ADD", "SUB", "MUL", "MAXIMUM", "CONCATENATION", "MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D",
+               "LOGISTIC", "TANH", "SOFTMAX", "LEAKY_RELU", "RELU", "RESHAPE", "TRANSPOSE", "SLICE", "PAD",
+               "BATCH_MATMUL", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR"}  # fmt: skip
+"""Operations whose integer kernels were seen to take int16 too and to answer within a step (LiteRT 2.3.0); HARD_SWISH,
+ELU, DEPTH_TO_SPACE and SPACE_TO_DEPTH refuse it."""
+
+_BIASES = {"int8": "int32", "int16": "int64"}
+"""The type of a bias by that of what it is added to products of."""
 
 
 _MOVING = {"RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER", "SPLIT", "PAD", "DEPTH_TO_SPACE",
@@ -44,7 +53,11 @@ _MOVING = {"RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER", "SPLIT", 
 
 
 def lift_integers(graph: Graph) -> None:
-    """Changes `graph` in place; what cannot compute in integers stays float between the conversions that are there."""
+    """Changes `graph` in place; what cannot compute in integers stays float between the conversions that are there.
+
+    Args:
+        graph: The graph, not those it calls.
+    """
     rewriter = Rewriter(graph)
     _use_int8(rewriter)
     moving = [op for op in graph.ops if op.code in _MOVING]
@@ -98,11 +111,13 @@ def _quantize_before(rewriter: Rewriter, op: Op) -> None:
     tensor, params = _moved(op), _wanted(rewriter, op.outputs[0])
     if tensor is None or params is None or any(_wanted(rewriter, other) != params for other in op.outputs):
         return
-    given = Tensor(f"{tensor.name}/int8", tensor.shape, "int8", quant=params)
+    if params.dtype == "int16" and op.code not in _OF_16_BITS:
+        return
+    given = Tensor(f"{tensor.name}/{params.dtype}", tensor.shape, params.dtype, quant=params)
     rewriter.add(Op("QUANTIZE", [tensor], [given], {}, op.source), near=op)
     rewriter.set_inputs(op, [given if other is tensor else other for other in op.inputs])
     old = op.outputs
-    new = [Tensor(one.name, one.shape, "int8", quant=params) for one in old]
+    new = [Tensor(one.name, one.shape, params.dtype, quant=params) for one in old]
     rewriter.set_outputs(op, new)
     for before, after in zip(old, new, strict=True):
         for quantize in rewriter.consumers(before):
@@ -115,9 +130,12 @@ def _dequantize_behind(rewriter: Rewriter, op: Op) -> None:
     integers = None if tensor is None else _integers(rewriter, tensor)
     if integers is None or integers.quant is None or integers.quant.axis is not None:
         return
+    dtype = integers.dtype
+    if dtype == "int16" and op.code not in _OF_16_BITS:
+        return
     rewriter.set_inputs(op, [integers if other is tensor else other for other in op.inputs])
     old = op.outputs
-    rewriter.set_outputs(op, [Tensor(f"{one.name}/int8", one.shape, "int8", quant=integers.quant) for one in old])
+    rewriter.set_outputs(op, [Tensor(f"{one.name}/{dtype}", one.shape, dtype, quant=integers.quant) for one in old])
     for before, after in zip(old, op.outputs, strict=True):
         rewriter.add(Op("DEQUANTIZE", [after], [before], {}, op.source), near=op)
 
@@ -135,7 +153,9 @@ def _lift(rewriter: Rewriter, op: Op) -> None:
         if integers is None:
             return
         inputs[place] = _first_steps(rewriter, integers) if op.code in _FREE else integers
-    if any(params is None for params in wanted):
+    dtypes = {params.dtype if params is not None else "" for params in wanted}
+    dtypes |= {tensor.dtype for tensor in _activations(op, inputs)}
+    if len(dtypes) != 1 or not dtypes <= {"int8", "int16"} or ("int16" in dtypes and op.code not in _OF_16_BITS):
         return
     if op.code in _WEIGHTED and not _lift_bias(rewriter, op, inputs):
         return
@@ -144,8 +164,10 @@ def _lift(rewriter: Rewriter, op: Op) -> None:
     given = _scales(rewriter, op, inputs, [params for params in wanted if params is not None])
     rewriter.set_inputs(op, inputs)
     old = op.outputs
-    new = [Tensor(t.name, t.shape, "int8", quant=params) for t, params in zip(old, given, strict=True)]
+    new = [Tensor(t.name, t.shape, params.dtype, quant=params) for t, params in zip(old, given, strict=True)]
     rewriter.set_outputs(op, new)
+    if "int16" in dtypes and op.code in ("ADD", "SUB"):
+        op.options["potScaleInt16"] = False
     for before, after in zip(old, new, strict=True):
         for quantize in rewriter.consumers(before):
             if quantize.output.quant == after.quant:
@@ -154,22 +176,30 @@ def _lift(rewriter: Rewriter, op: Op) -> None:
                 rewriter.set_inputs(quantize, [after])
 
 
+def _activations(op: Op, inputs: list[Tensor | None]) -> list[Tensor]:
+    """The integers among the inputs that stand for real numbers, weights and biases left out."""
+    if op.code in _WEIGHTED:
+        data = inputs[_WEIGHTED[op.code][0]]
+        return [] if data is None else [data]
+    return [tensor for tensor in inputs if tensor is not None and tensor.quant is not None]
+
+
 def _wanted(rewriter: Rewriter, tensor: Tensor) -> QuantParams | None:
-    """The one way in which all who read a float tensor make int8 of it; None where somebody wants it float."""
+    """The one way in which all who read a float tensor make integers of it; None where somebody wants it float."""
     readers = rewriter.consumers(tensor)
     kinds = {op.output.quant if op.code == "QUANTIZE" else None for op in readers}
     params = kinds.pop() if len(kinds) == 1 else None
-    is_int8 = params is not None and params.dtype == "int8" and params.axis is None
-    return params if is_int8 and not rewriter.is_public(tensor) else None
+    is_known = params is not None and params.dtype in ("int8", "int16") and params.axis is None
+    return params if is_known and not rewriter.is_public(tensor) else None
 
 
 def _integers(rewriter: Rewriter, tensor: Tensor) -> Tensor | None:
-    """The int8 tensor a float one is made from; None where there is none."""
+    """The int8 or int16 tensor a float one is made from; None where there is none."""
     maker = rewriter.producer(tensor)
     if maker is None or maker.code != "DEQUANTIZE":
         return None
     source = maker.inputs[0]
-    return source if source is not None and source.dtype == "int8" and source.quant is not None else None
+    return source if source is not None and source.dtype in ("int8", "int16") and source.quant is not None else None
 
 
 def _first_steps(rewriter: Rewriter, tensor: Tensor) -> Tensor:
@@ -181,7 +211,7 @@ def _first_steps(rewriter: Rewriter, tensor: Tensor) -> Tensor:
 
 
 def _lift_bias(rewriter: Rewriter, op: Op, inputs: list[Tensor | None]) -> bool:
-    """Puts the bias of a product into int32; says whether the weights are such as the integer kernel takes."""
+    """Puts the bias of a product into int32 or int64; says whether the weights are such as the integer kernel takes."""
     data, weight, place, axis = _WEIGHTED[op.code]
     x, w = inputs[data], inputs[weight]
     bias = op.inputs[place] if len(op.inputs) > place else None
@@ -194,27 +224,26 @@ def _lift_bias(rewriter: Rewriter, op: Op, inputs: list[Tensor | None]) -> bool:
     if bias.data is None:
         return False
     scale = np.float64(x.quant.scale[0]) * np.asarray(w.quant.scale, "float64")
-    limits = np.iinfo("int32")
+    dtype = _BIASES[x.dtype]
+    limits = np.iinfo(dtype)
     steps = np.rint(bias.data.astype("float64") / scale)
     if np.abs(steps).max(initial=0) > (1 + 1e-6) * limits.max:  # float32 may have rounded the largest there is
         return False
     scales = tuple(float(value) for value in scale)
-    params = QuantParams("int32", scales, (0,) * len(scales), None if len(scales) == 1 else 0)
-    integers = np.clip(steps, limits.min, limits.max).astype("int32")
-    inputs[place] = Tensor(bias.name, bias.shape, "int32", integers, params)
+    params = QuantParams(dtype, scales, (0,) * len(scales), None if len(scales) == 1 else 0)
+    integers = np.clip(steps, limits.min, limits.max).astype(dtype)
+    inputs[place] = Tensor(bias.name, bias.shape, dtype, integers, params)
     return True
 
 
 def _scales(rewriter: Rewriter, op: Op, inputs: list[Tensor | None], wanted: list[QuantParams]) -> list[QuantParams]:
     """What the integer kernel gives, and `inputs` brought to one scale where it wants that."""
     if op.code in _FIXED:
-        scale, zero = _FIXED[op.code]
-        return [QuantParams("int8", (scale,), (zero,))]
+        scale, zero = _FIXED[op.code][wanted[0].dtype]
+        return [QuantParams(wanted[0].dtype, (scale,), (zero,))]
     if op.code not in _SAME:
         return wanted
-    integers = [
-        tensor for tensor in inputs if tensor is not None and tensor.dtype == "int8" and tensor.quant is not None
-    ]
+    integers = _activations(op, inputs)
     first = wanted[0] if len(integers) > 1 else integers[0].quant
     assert first is not None
     for place, tensor in enumerate(inputs):
@@ -228,7 +257,7 @@ def _rescaled(rewriter: Rewriter, op: Op, tensor: Tensor, params: QuantParams) -
     for reader in rewriter.consumers(tensor):
         if reader.code == "QUANTIZE" and reader.output.quant == params:
             return reader.output
-    other = Tensor(f"{tensor.name}/rescaled", tensor.shape, "int8", quant=params)
+    other = Tensor(f"{tensor.name}/rescaled", tensor.shape, params.dtype, quant=params)
     rewriter.add(Op("QUANTIZE", [tensor], [other], {}, op.source), near=op)
     return other
 
@@ -236,7 +265,7 @@ def _rescaled(rewriter: Rewriter, op: Op, tensor: Tensor, params: QuantParams) -
 def _join(rewriter: Rewriter) -> None:
     """Takes integers from integers where real numbers are between them only for a moment."""
     for op in rewriter.ops():
-        if op.code == "QUANTIZE" and op.output.dtype == "int8":
+        if op.code == "QUANTIZE" and op.output.dtype in ("int8", "int16"):
             (source,) = op.arguments()
             integers = _integers(rewriter, source)
             if integers is None or integers.data is not None or integers.quant is None:
