@@ -23,7 +23,7 @@ from edgekit.registry import DATASETS, METRICS, RUNTIMES
 from edgekit.runtime import Session
 from edgekit.samples import Sample, Samples, read_samples
 
-__all__ = ["Absent", "Evaluation", "Evaluations", "evaluate", "evaluate_variants"]
+__all__ = ["ANSWERS", "Absent", "Evaluation", "Evaluations", "evaluate", "evaluate_variants"]
 
 SCHEMA = "edgekit.evaluation"
 VERSION = 1
@@ -44,7 +44,7 @@ _BY_TASK = (
 
 _BY_TRUTH = {"boxes": "map50", "mask": "miou", "target": "ssim", "label": "top1"}
 
-_ANSWERS: Mapping[str, Mapping[str, Any]] = {
+ANSWERS: Mapping[str, Mapping[str, Any]] = {
     "top1": {"op": "top_k", "k": 1},
     "top5": {"op": "top_k", "k": 5},
     "miou": {"op": "class_map"},
@@ -275,7 +275,7 @@ def _metric(name: str | None, task: str, samples: Samples) -> Metric:
 def _evaluate_file(session: Session, path: Path, examined: _Examined, progress: Progress | None) -> Evaluation:
     if session.processing is None:
         card = find_card(path)
-        steps = _ANSWERS.get(examined.metric.name)
+        steps = ANSWERS.get(examined.metric.name)
         session.processing = (
             card.processing if card else Processing(outputs=(steps,) if steps else (), labels=examined.labels)
         )
@@ -287,7 +287,7 @@ def _evaluate(model: Predictor, examined: _Examined, name: str, progress: Progre
     session = model if isinstance(model, Session) else None
     artifact = session.artifact if session else None
     variant = artifact.name if artifact else Path(name).name
-    processing = session.processing if session else None
+    processing = session.processing if session else getattr(model, "processing", None)
     labels = (processing.labels if processing else ()) or examined.labels
     answers: list[Any] = []
     truths: list[Truth] = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgekit.bundle import Bundle
+from edgekit.errors import ArtifactError
 from edgekit.loading import is_bundle, load
 from edgekit.named_files import file_of
 from edgekit.spec import Signature
@@ -22,6 +23,8 @@ class Inspection:
     Attributes:
         kind: ``"bundle"``, or the format of a model file.
         variants: For a bundle: name, format, precision, size_bytes and facts of each, best first.
+        provenance: Where it came from, and what was tried on the way.
+        layers: What each layer is in every integer variant; see `edgekit.quantize.layers.layers_of`.
     """
 
     path: str
@@ -32,6 +35,19 @@ class Inspection:
     processing: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[Mapping[str, Any], ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    layers: Sequence[Mapping[str, Any]] = ()
+
+    def required_layers(self) -> Sequence[Mapping[str, Any]]:
+        """What each layer is in every integer variant, see `edgekit.quantize.layers.layers_of`.
+
+        Raises:
+            ArtifactError: Nothing is written down of them.
+        """
+        if not self.layers:
+            raise ArtifactError(
+                f"{self.path} says nothing of its layers", hint="bundles converted to integers through the hub do"
+            )
+        return self.layers
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "signature": self.signature.to_json(), "variants": [dict(v) for v in self.variants]}
@@ -69,5 +85,6 @@ def inspect(path: str | Path) -> Inspection:
         bundle.target,
         bundle.processing,
         variants,
-        bundle.provenance,
+        {key: value for key, value in bundle.provenance.items() if key != "layers"},
+        bundle.provenance.get("layers", ()),
     )

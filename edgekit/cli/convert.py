@@ -15,8 +15,7 @@ __all__ = ["COMMAND"]
 @click.command(
     "convert",
     cls=Command,
-    example="edgekit convert emotion_model.hdf5 -o emotion.edge --target raspberry-pi-5 --precision fp32,int8 "
-    "--calibration-data faces",
+    example="edgekit convert emotion_model.hdf5 --target raspberry-pi-5 --precision fp32,int8 --calibration-data faces",
     help="Turn SOURCE (.keras, .h5, SavedModel folder, .onnx, .pt2, TorchScript, .tflite, FILE.py:FUNCTION for a "
     "PyTorch module, or a name of `edgekit list models`) into a bundle for a device, each file verified.",
 )
@@ -33,7 +32,12 @@ __all__ = ["COMMAND"]
 )
 @click.option("--target", default="host", show_default=True, metavar="NAME", help="Device: `edgekit list targets`.")
 @click.option(
-    "--precision", default="fp32", show_default=True, metavar="A,B", callback=options.names, help="fp32, fp16, int8."
+    "--precision",
+    default="fp32",
+    show_default=True,
+    metavar="A,B",
+    callback=options.names,
+    help="`edgekit list recipes`.",
 )
 @click.option(
     "--format", metavar="A,B", callback=options.names, help="tflite, onnx, openvino; by default the target's."
@@ -42,6 +46,9 @@ __all__ = ["COMMAND"]
 @click.option("--recipe", metavar="NAME|FILE", help="Named or own rules, in place of --precision.")
 @click.option("--calibration-data", type=click.Path(), metavar="PATH", help="Typical inputs, needed for int8.")
 @click.option("--num-samples", type=click.IntRange(min=1), metavar="N", help="Use at most so many of them.")
+@click.option("--eval-data", metavar="PATH|NAME", help="Labeled data a form of int8 is searched by, as evaluate takes.")
+@click.option("--metric", metavar="NAME", help="Of --eval-data; agreement, with the source, needs no labels.")
+@click.option("--max-drop", metavar="PERCENT", help="Search the form of int8 that loses no more of the metric.")
 @click.option("--processing", metavar="NAME|FILE", help="How files become inputs; by default the model card's.")
 @options.seed
 @options.force

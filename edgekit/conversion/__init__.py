@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from edgekit.conversion.fixing import fix_sizes
 from edgekit.conversion.given import Beside, Given, OwnData, Planner, find_given
 from edgekit.conversion.job import ConversionReport, Job, VariantReport
 from edgekit.conversion.reference import make_reference
+from edgekit.conversion.wish import Wanted, make_wish, searched
 from edgekit.converter import SourceModel, SourceOptions, parse_input_shape
 from edgekit.errors import EdgekitError, InputError
 from edgekit.plan import PlannedVariant, make_plan
@@ -43,6 +46,9 @@ def convert(
     recipe: Recipe | str | Path | None = None,
     calibration_data: str | Path | None = None,
     num_samples: int | None = None,
+    eval_data: str | Path | None = None,
+    metric: str | None = None,
+    max_drop: float | str | None = None,
     processing: Processing | str | None = None,
     seed: int = 0,
     force: bool = False,
@@ -71,6 +77,11 @@ def convert(
         recipe: Rules of one's own in place of `precision`.
         calibration_data: Images, .npy, .npz or .wav, or a folder of them; needed for int8.
         num_samples: Use at most so many of them.
+        eval_data: Labeled data as `edgekit.evaluate` takes them, by which a recipe is searched for; by default, for a
+            model by name its own, else the samples held out from calibration, without labels.
+        metric: Of `eval_data`, by default what the data call for; ``"agreement"`` with the source needs no labels.
+        max_drop: How much of the metric may be lost, in percent, such as 0.5: int8 is then the recipe ``"auto"``, the
+            form of 8 bits that is found to keep it. ``auto`` without it keeps 99 % agreement, or 20 dB.
         processing: How they become feeds: a `Processing`, the name of a preset, or a .json file. By default that of
             the model's card, if the model is known.
         seed: Of the random feeds.
@@ -84,24 +95,39 @@ def convert(
         UnsupportedError: Nothing of what was asked for is possible; every reason is listed.
     """
     say = progress or (lambda line: None)
+    wanted = Wanted(eval_data, metric, max_drop, seed)
+    recipes = searched(_recipes(precision, recipe), wanted)
     options = SourceOptions(tuple(map(parse_input_shape, _names(input_shape))))
     beside = Beside(weights, options, example_inputs, dynamic_shapes, seed)
-    given = find_given(source, beside, _planner(target, _recipes(precision, recipe), _names(format), road))
+    given = find_given(source, beside, _planner(target, recipes, _names(format), road))
     if dry_run:
         return ConversionReport(given.plan, None, tuple(map(_planned, given.plan.variants)), given.notes)
     with BundleWriter(Path(output), force=force) as writer:
         samples, own = _samples(given, calibration_data, num_samples)
         say(f"reading {given.plan.source} ({given.reader.name})")
         path = given.place(writer.stage)
-        opened = _opened(given, path, options, writer.stage)
-        try:
+        with closing(_opened(given, path, options, writer.stage)) as opened:
             data = _data(given, opened, path, processing, samples, own, is_own=calibration_data is None)
-            say("asking the source for its own answers")
-            reference = make_reference(opened, data.held_out, data.description, seed)
-            job = Job(given.stem, given.plan, opened, data, reference, writer, say, _judge(given, own, data, opened))
-            return job.run(_provenance(given, path, opened, data, seed))
-        finally:
-            opened.close()
+            provenance = _provenance(given, path, opened, data, seed)
+            return _job(given, own, opened, data, wanted, provenance, writer, say).run(provenance)
+
+
+def _job(
+    given: Given,
+    own: OwnData,
+    opened: SourceModel,
+    data: CalibrationData,
+    wanted: Wanted,
+    provenance: dict[str, Any],
+    writer: BundleWriter,
+    say: Callable[[str], None],
+) -> Job:
+    """All that is gathered, with the source's own answers and what is wanted of a recipe that is searched for."""
+    say("asking the source for its own answers")
+    reference = make_reference(opened, data.held_out, data.description, wanted.seed)
+    judge = _judge(given, own, data, opened)
+    wish = make_wish(replace(wanted, own=own.dataset), opened, data, given.plan, provenance)
+    return Job(given.stem, given.plan, opened, data, reference, writer, say, judge, wish)
 
 
 def _opened(given: Given, path: Path, options: SourceOptions, stage: Path) -> SourceModel:
@@ -162,6 +188,7 @@ def _planned(variant: PlannedVariant) -> VariantReport:
         name=variant.name,
         format=variant.format,
         precision=variant.precision,
+        recipe=variant.recipe.name,
         status="planned" if variant.roads else "refused",
         reason=variant.refusal,
         road=" | ".join(road.name for road in variant.roads),

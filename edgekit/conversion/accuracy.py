@@ -25,7 +25,7 @@ from edgekit.scoring import score
 from edgekit.spec import Signature, TensorSpec
 from edgekit.worker import Worker
 
-__all__ = ["MAX_LOSS", "MAX_SAMPLES", "Accuracy", "Judge"]
+__all__ = ["MAX_LOSS", "MAX_SAMPLES", "Accuracy", "Judge", "as_written", "running"]
 
 MAX_SAMPLES = 300
 """Test samples a conversion is judged by: `evaluate` takes all."""
@@ -45,6 +45,7 @@ class Accuracy:
         count: Samples.
         data: Name of the data set they are the test part of.
         is_higher_better: Whether more is better.
+        allowed: What may be lost of it, as a share.
     """
 
     metric: str
@@ -53,6 +54,7 @@ class Accuracy:
     count: int
     data: str
     is_higher_better: bool
+    allowed: float = MAX_LOSS
 
     @property
     def is_share(self) -> bool:
@@ -62,11 +64,11 @@ class Accuracy:
     @property
     def complaint(self) -> str:
         """Why an int8 file of this accuracy is not shipped; empty where it is."""
-        if not self.is_share or self.source_value - self.value <= MAX_LOSS:
+        if not self.is_share or self.source_value - self.value <= self.allowed + 1e-9:
             return ""
         return (
             f"{self.metric} falls from {self.source_value:.4f} to {self.value:.4f} on {self.count} test samples of "
-            f"{self.data}; {MAX_LOSS} less is allowed"
+            f"{self.data}; {self.allowed:g} less is allowed"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -86,6 +88,10 @@ class Judge:
     def samples(self) -> Samples:
         return self.dataset.samples("test", limit=MAX_SAMPLES)
 
+    @property
+    def count(self) -> int:
+        return len(self.samples)
+
     @cached_property
     def source_value(self) -> float:
         return self._score(self.source.run, self.source.signature)
@@ -97,8 +103,8 @@ class Judge:
             ConversionError: The child died.
             InputError: The file's answers cannot be judged.
         """
-        with _running(file, accepted) as run:
-            value = self._score(run, _as_written(self.source.signature, accepted))
+        with running(file, accepted) as run:
+            value = self._score(run, as_written(self.source.signature, accepted))
         metric = METRICS.get(self.model.family.metric)
         found = value, self.source_value, len(self.samples), self.dataset.name
         return Accuracy(metric.name, *found, metric.is_higher_better)
@@ -107,7 +113,7 @@ class Judge:
         return score(self.model.family, run, self.samples, signature, processing=self.processing)
 
 
-def _as_written(signature: Signature, accepted: Accepted) -> Signature:
+def as_written(signature: Signature, accepted: Accepted) -> Signature:
     """The source's signature with the sizes the file fixes, such as a batch of 1."""
     own = {spec.name: spec.shape for spec in accepted.trial.signature.inputs}
     outputs = {spec.name: spec.shape for spec in accepted.trial.signature.outputs}
@@ -124,7 +130,7 @@ def _as_written(signature: Signature, accepted: Accepted) -> Signature:
 
 
 @contextmanager
-def _running(file: Path, accepted: Accepted) -> Iterator[Run]:
+def running(file: Path, accepted: Accepted) -> Iterator[Run]:
     """A function from the source's feeds to the source's outputs that asks the file, opened in a child."""
     inputs, outputs = accepted.trial.input_names, accepted.output_names
     with TemporaryDirectory(prefix="edgekit-") as folder, Worker(f"judging {file.name}") as worker:

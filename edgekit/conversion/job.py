@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,20 @@ from edgekit.conversion.acceptance import Accepted, accept
 from edgekit.conversion.accuracy import Accuracy, Judge
 from edgekit.conversion.calibration import CalibrationData
 from edgekit.conversion.gate import SpeedComparison, compare_speed
+from edgekit.conversion.preparing import Preparation
 from edgekit.conversion.reference import Reference, open_sizes
+from edgekit.conversion.searching import Found
+from edgekit.conversion.tuning import SENSITIVE_SAMPLES, Bench, Tuner, default_bar
+from edgekit.conversion.wish import Wish
 from edgekit.converter import RoadRequest, SourceModel, Writer, Written
 from edgekit.errors import ArtifactError, ConversionError, EdgekitError, UnavailableError, UnsupportedError
 from edgekit.plan import Plan, PlannedVariant, Road
+from edgekit.recipe import FLOATS, Recipe
 from edgekit.registry import CONVERTERS
 
 __all__ = ["ConversionReport", "Job", "VariantReport"]
+
+HUB_ROAD = "-> hub ->"
 
 _REFUSALS = (UnsupportedError, ConversionError, ArtifactError, UnavailableError)
 
@@ -31,6 +38,7 @@ class VariantReport:
     """What became of one file that was asked for.
 
     Attributes:
+        recipe: Name of the recipe that was asked for.
         status: ``"written"``, ``"refused"``, or of a dry run ``"planned"``.
         reason: Why it was refused; of a written file, which roads failed before the one that was taken.
         parity: Against the source, see `edgekit.parity.Parity`.
@@ -42,6 +50,7 @@ class VariantReport:
     name: str
     format: str
     precision: str
+    recipe: str
     status: str
     reason: str = ""
     road: str = ""
@@ -63,8 +72,8 @@ class ConversionReport:
 
     @property
     def unmet(self) -> tuple[str, ...]:
-        met = {v.precision for v in self.variants if v.status != "refused"}
-        return tuple(dict.fromkeys(v.precision for v in self.variants if v.precision not in met))
+        met = {v.recipe for v in self.variants if v.status != "refused"}
+        return tuple(dict.fromkeys(v.recipe for v in self.variants if v.recipe not in met))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -87,6 +96,8 @@ class _Attempt:
     speed: SpeedComparison | None = None
     accuracy: Accuracy | None = None
     gate: str = ""
+    search: Found | None = None
+    recipe: Recipe | None = None
 
 
 @dataclass
@@ -101,26 +112,27 @@ class Job:
     writer: BundleWriter
     say: Callable[[str], None]
     judge: Judge | None = None
+    wish: Wish = field(default_factory=Wish)
+    _made: dict[str, _Attempt] = field(default_factory=dict, init=False)
 
     @cached_property
-    def graph(self) -> Any:
-        """The hub graph, cleaned; loaded when the first road through the hub is driven."""
-        from edgekit.graph import clean, load
-
-        return clean(load(self.source.exports["hub"]))
+    def preparation(self) -> Preparation:
+        """The hub graph under the recipes; loaded when the first road through the hub is driven."""
+        return Preparation(self.source.exports["hub"], self.data.calibration, self.say)
 
     @cached_property
-    def statistics(self) -> Any:
-        """Ranges of all activations, observed once for every format."""
-        from edgekit.quantize import observe
-
-        self.say("observing activations on the calibration data")
-        return observe(self.graph, self.data.calibration())
+    def tuner(self) -> Tuner:
+        """Searches recipes; what it measures of layers serves every format."""
+        samples = (self.reference.real or self.reference.feeds)[:SENSITIVE_SAMPLES]
+        placements = {v.format: self.plan.target.placements[v.format] for v in self.plan.variants if v.is_searched}
+        return Tuner(self.preparation, placements, samples, self.wish.budget, self.say)
 
     def run(self, provenance: dict[str, Any]) -> ConversionReport:
         # Floats first: what is quantized is held against them.
         wanted = (*self.plan.yardsticks, *self.plan.variants)
-        made = {v.name: self._make(v) for v in sorted(wanted, key=lambda v: v.precision != "fp32")}
+        made = self._made
+        for variant in sorted(wanted, key=lambda v: v.precision != "fp32"):
+            made[variant.name] = self._search(variant) if variant.is_searched else self._make(variant)
         for variant in self.plan.variants:
             if self.judge is not None and made[variant.name].accepted is not None:
                 self._judge(self.judge, variant, made[variant.name])
@@ -141,10 +153,50 @@ class Job:
             target=self.plan.target.name,
             golden=self._golden(),
             statistics=_statistics(self.reference),
-            provenance=provenance,
+            provenance={**provenance, **self._traces()},
         )
         skipped = [f"skipped {path}: {why}" for path, why in self.data.samples.skipped] if self.data.samples else []
         return ConversionReport(self.plan, bundle, tuple(reports), (*self.source.notes, *self.data.notes, *skipped))
+
+    def _search(self, variant: PlannedVariant) -> _Attempt:
+        """The file of the recipe that is found, or what is in the way of all that were tried."""
+        if not variant.roads:
+            return self._make(variant)
+        base = self._made.get(f"{variant.format}-fp32")
+        converter = next(c for _, c in CONVERTERS if c.format == variant.format)
+        is_timed = self.plan.target.name == "host" and base is not None and base.written is not None
+        bench = Bench(
+            variant.format,
+            lambda recipe, place: self._through_hub(
+                converter, replace(variant, recipe=recipe), place / f"model{converter.suffix}"
+            ),
+            self.source,
+            self.reference,
+            self.wish.bar or default_bar(self.data.processing.outputs),
+            self.writer.stage / variant.name,
+            self.wish.goal,
+            base.written.files[0] if is_timed and base is not None and base.written is not None else None,
+            self.plan.target.threads or 1,
+        )
+        found = self.tuner.find(bench, journal=self.wish.journal(variant.format), first=self._held())
+        if found.recipe is None:
+            return _Attempt("", None, None, list(found.in_the_way), search=found)
+        settled = replace(variant, recipe=replace(found.recipe, name=variant.recipe.name))
+        return replace(self._make(settled), search=found, recipe=settled.recipe)
+
+    def _held(self) -> list[Recipe]:
+        """What a search found for other formats, which is tried first."""
+        return [a.search.recipe for a in self._made.values() if a.search is not None and a.search.recipe is not None]
+
+    def _traces(self) -> dict[str, Any]:
+        """What was tried and measured on the way, layer by layer, for `inspect --layers`."""
+        from edgekit.conversion.layers import layers_of_variants
+
+        searches = {name: _without_times(made.search) for name, made in self._made.items() if made.search is not None}
+        recipes = {v.name: (v.format, self._made[v.name].recipe or v.recipe) for v in self.plan.variants
+                   if self._made[v.name].accepted is not None and HUB_ROAD in self._made[v.name].road}  # fmt: skip
+        layers = layers_of_variants(self.preparation, recipes, self.plan.target, self.tuner if searches else None)
+        return {**({"searches": searches} if searches else {}), **({"layers": layers} if layers else {})}
 
     def _make(self, variant: PlannedVariant) -> _Attempt:
         failures = [variant.refusal] if variant.refusal else []
@@ -170,7 +222,7 @@ class Job:
             attempt.failures.append(f"cannot be judged: {error}")
             attempt.accepted = None
             return
-        if variant.precision == "w8a8" and (complaint := attempt.accuracy.complaint):
+        if variant.precision not in FLOATS and (complaint := attempt.accuracy.complaint):
             attempt.failures.append(complaint)
             attempt.accepted = None
 
@@ -224,13 +276,7 @@ class Job:
         if self.source.hub_error:
             raise ConversionError(self.source.hub_error, step=f"{self.source.kind} -> hub")
         sizes = self._fixed_sizes(variant.format) if converter.fixes_sizes else {}
-        plan = None
-        if variant.precision == "w8a8":
-            from edgekit.quantize import make_quant_plan
-
-            placement = self.plan.target.placements[variant.format]
-            plan = make_quant_plan(self.graph, placement, variant.recipe, self.statistics)
-        graph = self.graph
+        graph, plan = self.preparation.finished(variant.recipe, self.plan.target.placements.get(variant.format))
         if sizes:
             from edgekit.graph import bind_dimensions
 
@@ -265,7 +311,7 @@ class Job:
         return self.writer.add(
             name=variant.name,
             format=variant.format,
-            precision=variant.precision,
+            precision=(attempt.recipe or variant.recipe).precision,
             files=written.files,
             input_names=accepted.trial.input_names,
             output_names=accepted.output_names,
@@ -274,7 +320,8 @@ class Job:
                 **accepted.facts(),
                 "road": attempt.road,
                 "roads_failed": attempt.failures,
-                "recipe": variant.recipe.to_json(),
+                "recipe": (attempt.recipe or variant.recipe).to_json(),
+                **self._compression(attempt.recipe or variant.recipe),
                 "notes": list(written.notes),
                 "tools": dict(written.versions),
                 "tolerance": accepted.tolerance(self.reference.answers, golden),
@@ -283,12 +330,25 @@ class Job:
             },
         )
 
+    def _compression(self, recipe: Recipe) -> dict[str, Any]:
+        """What each step of compression did, where there was one."""
+        effects = self.preparation.effects_of(recipe) if recipe.compress else []
+        return {"compression": [effect.to_json() for effect in effects]} if effects else {}
+
     def _golden(self) -> Golden:
         count = _golden_count(self.reference)
         return Golden(
             feeds=tuple(dict(feed) for feed in self.reference.feeds[:count]),
             outputs=tuple(dict(answer) for answer in self.reference.answers[:count]),
         )
+
+
+def _without_times(found: Found) -> dict[str, Any]:
+    """What a search tried, without what differs from run to run: a bundle has the same bytes each time."""
+    data = found.to_json()
+    for trial in data["trials"]:
+        trial["outcome"].pop("time_ratio")
+    return data
 
 
 def _reason(error: EdgekitError) -> str:
@@ -307,7 +367,8 @@ def _report(variant: PlannedVariant, attempt: _Attempt, artifact: Artifact | Non
     return VariantReport(
         name=variant.name,
         format=variant.format,
-        precision=variant.precision,
+        precision=(attempt.recipe or variant.recipe).precision if artifact else variant.precision,
+        recipe=variant.recipe.name,
         status="written" if artifact else "refused",
         reason="; ".join(attempt.failures),
         road=attempt.road,

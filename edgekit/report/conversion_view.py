@@ -19,9 +19,11 @@ __all__ = ["parity_words", "view"]
 def view(report: ConversionReport, place: str) -> Document:
     """What was written or refused, that it is at `place` as the user typed it, and what to type next."""
     judged = next((v.accuracy for v in report.variants if v.accuracy), None)
+    is_named = any(v.recipe != v.precision for v in report.variants)
     rows = [
         (
             v.format,
+            *([v.recipe] if is_named else ()),
             v.precision,
             v.status,
             megabytes(v.size_bytes),
@@ -35,6 +37,7 @@ def view(report: ConversionReport, place: str) -> Document:
     ]
     headings = [
         "format",
+        *(["recipe"] if is_named else ()),
         "precision",
         "status",
         "size>",
@@ -45,7 +48,7 @@ def view(report: ConversionReport, place: str) -> Document:
         "road",
     ]
     blocks: list[Block] = [table(headings, rows)]
-    if reasons := tuple((f"{v.format} {v.precision}: {v.reason}", "") for v in report.variants if v.reason):
+    if reasons := tuple((f"{v.format} {v.recipe}: {v.reason}", "") for v in report.variants if v.reason):
         blocks.append(Notes(reasons, "Refused, and roads that failed"))
     if report.bundle is None:
         blocks.append(Notes(tuple(_roads(report)), "Roads in the order they are tried, hop by hop"))
