@@ -36,7 +36,7 @@ system:  ## what the tests need of the system: espeak-ng, which speaks the words
 	else echo "tests of spoken words are skipped without espeak-ng: apt-get install espeak-ng" >&2; fi
 
 test: setup system  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 ops: setup  ## ONNX's own node tests through every writer, judged by the committed baseline
 	$(BIN)/python -m tests.ops
