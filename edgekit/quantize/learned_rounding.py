@@ -7,13 +7,14 @@ error is the quadratic form of second moments, so that learning needs no sample 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from edgekit.quantize.plan import GroupedWeight, QuantizedWeight
-from edgekit.quantize.rounding import descend, steady
-from edgekit.quantize.rows import Grid, SecondMoment, as_rows, put_rows, read_grid, runs
+from edgekit.quantize.rounding import round_by
+from edgekit.quantize.rows import Grid, SecondMoment
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -57,13 +58,7 @@ def round_adaround(
     Raises:
         InputError: The second moment is of another operation.
     """
-    rows, grid = as_rows(node, weight).astype("float64"), read_grid(node, quantized)
-    integers = np.empty_like(rows)
-    for run, moment in runs(rows.shape[-1], second):
-        part, steadied = grid.columns(run), steady(moment)
-        learned = adaround(rows[..., run], steadied, part, steps=steps)
-        integers[..., run] = descend(rows[..., run], learned, steadied, part)
-    return put_rows(node, quantized, integers)
+    return round_by(partial(adaround, steps=steps), node, weight, quantized, second)
 
 
 def adaround(rows: np.ndarray, second: np.ndarray, grid: Grid, *, steps: int = STEPS) -> np.ndarray:

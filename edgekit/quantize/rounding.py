@@ -11,6 +11,8 @@ Language Models" (2023).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -22,7 +24,7 @@ from edgekit.quantize.rows import Grid, SecondMoment, as_rows, put_rows, read_gr
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["ORDERS", "descend", "gptq", "round_gptq", "steady"]
+__all__ = ["ORDERS", "descend", "gptq", "round_by", "round_gptq", "steady"]
 
 ORDERS = ("act", "given")
 """By falling mean square of what the columns multiply, or as they stand."""
@@ -57,11 +59,22 @@ def round_gptq(
         InputError: The second moment is of another operation.
         UnsupportedError: There is no such order.
     """
+    return round_by(partial(gptq, order=order), node, weight, quantized, second)
+
+
+def round_by(
+    find: Callable[[np.ndarray, np.ndarray, Grid], np.ndarray],
+    node: ir.Node,
+    weight: np.ndarray,
+    quantized: Rounded,
+    second: SecondMoment,
+) -> Rounded:
+    """What `find` makes of each run of columns, by their numbers, second moment and grid, and then `descend`."""
     rows, grid = as_rows(node, weight).astype("float64"), read_grid(node, quantized)
     integers = np.empty_like(rows)
     for run, moment in runs(rows.shape[-1], second):
         part, steadied = grid.columns(run), steady(moment)
-        found = gptq(rows[..., run], steadied, part, order=order)
+        found = find(rows[..., run], steadied, part)
         integers[..., run] = descend(rows[..., run], found, steadied, part)
     return put_rows(node, quantized, integers)
 
