@@ -233,7 +233,7 @@ class _Run:
             self._journal.keep(recipe, outcome)
         trial = Trial(step, recipe, outcome)
         self.trials.append(trial)
-        self._say(f"trial {len(self.trials)}: {self.complaint(trial) or 'it holds'}")
+        self._say(f"trial {len(self.trials)}: {'it holds' if self._holds(trial) else self.complaint(trial)}")
         return trial
 
     def _reaches(self, trial: Trial) -> bool:
