@@ -66,6 +66,11 @@ class PlannedVariant:
         return f"{self.format}-{self.recipe.name}"
 
     @property
+    def hub_roads(self) -> tuple[str, ...]:
+        """Names of those of its roads that go through the hub."""
+        return tuple(road.name for road in self.roads if road.word == HUB)
+
+    @property
     def is_searched(self) -> bool:
         """Whether its recipe is found by trying files."""
         return self.recipe.name == AUTO

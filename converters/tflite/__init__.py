@@ -105,21 +105,15 @@ def _planned(graph: Any, plan: QuantPlan) -> tuple[Any, dict[str, Tensor], list[
 
 def _kept_float(model: LiteModel) -> list[str]:
     """What was planned to compute in integers and does not, because it would be slower."""
-    products, narrow = 0, 0
+    products = 0
     for graph in model.graph.graphs():
         made = graph.producers()
         for op in graph.ops:
             maker = made.get(op.inputs[1]) if len(op.inputs) > 1 and op.inputs[1] is not None else None
             weight = maker.inputs[0] if maker is not None and maker.code == "DEQUANTIZE" else None
-            source = made.get(op.inputs[0]) if op.inputs[0] is not None else None
             products += weight is not None and weight.is_dynamic
-            narrow += weight is not None and op.code == "CONV_2D" and source is not None and source.code == "DEQUANTIZE"
-    said = []
-    if products:
-        said.append(f"{products} products compute in float, which is faster: depthwise, transposed or too small")
-    if narrow:
-        said.append(f"{narrow} convolutions compute in float, which is faster: of few channels")
-    return said
+    said = f"{products} products compute in float, which is faster: depthwise, transposed or too small"
+    return [said] if products else []
 
 
 @functools.cache

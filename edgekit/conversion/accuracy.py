@@ -88,10 +88,6 @@ class Judge:
     def samples(self) -> Samples:
         return self.dataset.samples("test", limit=MAX_SAMPLES)
 
-    @property
-    def count(self) -> int:
-        return len(self.samples)
-
     @cached_property
     def source_value(self) -> float:
         return self._score(self.source.run, self.source.signature)

@@ -18,7 +18,7 @@ from edgekit.conversion.gate import SpeedComparison, compare_speed
 from edgekit.conversion.preparing import Preparation
 from edgekit.conversion.reference import Reference, open_sizes
 from edgekit.conversion.searching import Found
-from edgekit.conversion.tuning import SENSITIVE_SAMPLES, Bench, Tuner, default_bar
+from edgekit.conversion.tuning import SENSITIVE_SAMPLES, Bench, Tuner
 from edgekit.conversion.wish import Wish
 from edgekit.converter import RoadRequest, SourceModel, Writer, Written
 from edgekit.errors import ArtifactError, ConversionError, EdgekitError, UnavailableError, UnsupportedError
@@ -27,8 +27,6 @@ from edgekit.recipe import FLOATS, Recipe
 from edgekit.registry import CONVERTERS
 
 __all__ = ["ConversionReport", "Job", "VariantReport"]
-
-HUB_ROAD = "-> hub ->"
 
 _REFUSALS = (UnsupportedError, ConversionError, ArtifactError, UnavailableError)
 
@@ -162,6 +160,7 @@ class Job:
         """The file of the recipe that is found, or what is in the way of all that were tried."""
         if not variant.roads:
             return self._make(variant)
+        assert self.wish.bar is not None
         base = self._made.get(f"{variant.format}-fp32")
         converter = next(c for _, c in CONVERTERS if c.format == variant.format)
         is_timed = self.plan.target.name == "host" and base is not None and base.written is not None
@@ -172,7 +171,7 @@ class Job:
             ),
             self.source,
             self.reference,
-            self.wish.bar or default_bar(self.data.processing.outputs),
+            self.wish.bar,
             self.writer.stage / variant.name,
             self.wish.goal,
             base.written.files[0] if is_timed and base is not None and base.written is not None else None,
@@ -194,7 +193,7 @@ class Job:
 
         searches = {name: _without_times(made.search) for name, made in self._made.items() if made.search is not None}
         recipes = {v.name: (v.format, self._made[v.name].recipe or v.recipe) for v in self.plan.variants
-                   if self._made[v.name].accepted is not None and HUB_ROAD in self._made[v.name].road}  # fmt: skip
+                   if self._made[v.name].accepted is not None and self._made[v.name].road in v.hub_roads}  # fmt: skip
         layers = layers_of_variants(self.preparation, recipes, self.plan.target, self.tuner if searches else None)
         return {**({"searches": searches} if searches else {}), **({"layers": layers} if layers else {})}
 

@@ -68,7 +68,11 @@ class Preparation:
             self.say("observing activations on the calibration data")
             known = observe(self.graph(recipe), self.calibration(), observer=recipe.observer)
             self._made[key] = known
-        return replace(known, ranges=known.ranges_by(recipe.observer), observer=recipe.observer)
+        seen, observer = known, recipe.observer
+        solved: Statistics = self._once(
+            (*key, observer), lambda: replace(seen, ranges=seen.ranges_by(observer), observer=observer)
+        )
+        return solved
 
     def plan(self, recipe: Recipe, placement: Placement | None) -> QuantPlan | None:
         """What becomes integer where `placement` says; None for a recipe of floats."""

@@ -36,7 +36,7 @@ class Wish:
 
     Attributes:
         goal: A metric on the user's data; None judges by the samples held out from calibration.
-        bar: What must be kept; None for what the model's outputs call for.
+        bar: What must be kept; None where nothing is searched for.
         budget: Of each format's search.
         context: What decides the outcome of a trial beside the recipe and the format, such as hashes of source and
             data; empty keeps no trials.

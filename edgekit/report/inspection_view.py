@@ -30,7 +30,8 @@ def view(inspection: Inspection) -> Document:
     if inspection.processing:
         blocks.append(Fields(_flat(inspection.processing), "Processing"))
     if inspection.provenance:
-        blocks.append(Fields(_flat(_short(inspection.provenance)), "Provenance"))
+        origin = {key: value for key, value in inspection.provenance.items() if key != "searches"}
+        blocks.append(Fields(_flat(origin), "Provenance"))
     kind = f"{inspection.kind} for {inspection.target}" if inspection.target else inspection.kind
     return Document(f"{inspection.name}: {kind}", tuple(blocks))
 
@@ -50,11 +51,6 @@ def _variants(inspection: Inspection) -> Block:
     ]
     headings = ["variant", "format", "precision", "size>", "int8 share>", "parity with the source", "road"]
     return table(headings, rows, "Variants, in the order a device takes them")
-
-
-def _short(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what has a view of its own or is a protocol."""
-    return {key: value for key, value in provenance.items() if key not in ("layers", "searches")}
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
