@@ -19,6 +19,7 @@ import numpy as np
 from edgekit.errors import ArtifactError, EdgekitError, InputError
 from edgekit.registry import Probe
 from edgekit.spec import QuantParams, Signature, StatePair, TensorSpec
+from edgekit.validation import dims_text, fit_array, numpy_dtype, quantized
 
 if TYPE_CHECKING:
     from edgekit.bundle import Artifact
@@ -194,7 +195,7 @@ class Session:
             except (KeyError, TypeError, IndexError):
                 raise self._names_error(feeds) from None
             if array.__class__ is not _ndarray or array.dtype is not dtype or array.shape != shape:
-                array = _fit(array, spec, dtype)
+                array = fit_array(array, spec, dtype)
                 entry[2] = array.shape
             arrays.append(array if is_plain else self._converted(array, name, quant))
         if len(feeds) != len(arrays):
@@ -216,13 +217,13 @@ class Session:
     def _converted(self, array: np.ndarray, name: str, quant: QuantParams | None) -> np.ndarray:
         if self._check_finite and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"input {name!r} holds NaN or infinity", hint="load with check_finite=False to allow it")
-        return array if quant is None else _quantized(name, array, quant)
+        return array if quant is None else quantized(name, array, quant)
 
     def _run_error(self, arrays: Sequence[np.ndarray], error: Exception) -> EdgekitError:
         said = _first_line(error)
         if self._is_static:
             return ArtifactError(f"{self.runtime} failed on feeds that match the signature: {said}")
-        sizes = ", ".join(f"{w[0]} {_dims(a.shape)}" for w, a in zip(self._wanted, arrays, strict=True))
+        sizes = ", ".join(f"{w[0]} {dims_text(a.shape)}" for w, a in zip(self._wanted, arrays, strict=True))
         return InputError(f"{self.runtime} cannot run these sizes, {sizes}: {said}", hint="try other sizes")
 
     def _names_error(self, feeds: object) -> InputError:
@@ -306,7 +307,7 @@ def _wanted(
         spec = ours[engine.name]
         quant = _conversion(spec, engine)
         is_plain = quant is None and not check_finite
-        wanted.append([spec.name, np.dtype(_numpy_name(spec)), _static_shape(spec), is_plain, spec, quant])
+        wanted.append([spec.name, numpy_dtype(spec), _static_shape(spec), is_plain, spec, quant])
     return wanted
 
 
@@ -322,10 +323,6 @@ def _order(
     return pairs
 
 
-def _numpy_name(spec: TensorSpec) -> str:
-    return {"string": "object", "bfloat16": "uint16"}.get(spec.dtype, spec.dtype)
-
-
 def _static_shape(spec: TensorSpec) -> tuple[int, ...] | None:
     return tuple(int(d) for d in spec.shape) if spec.is_static else None
 
@@ -333,50 +330,6 @@ def _static_shape(spec: TensorSpec) -> tuple[int, ...] | None:
 def _conversion(ours: TensorSpec, engine: TensorSpec) -> QuantParams | None:
     """The parameters between our real numbers and the engine's integers; None when nothing is to be converted."""
     return engine.quant if engine.quant is not None and ours.dtype == "float32" else None
-
-
-def _quantized(name: str, array: np.ndarray, quant: QuantParams) -> np.ndarray:
-    """The integers for `array`; NaN has none, whatever `check_finite` says."""
-    if np.isnan(array).any():
-        raise InputError(f"input {name!r} holds NaN, which no {quant.dtype} stands for", hint="replace it first")
-    return quant.quantize(array)
-
-
-def _fit(value: object, spec: TensorSpec, dtype: np.dtype[Any]) -> np.ndarray:
-    """`value` as an array the engine reads right, or an InputError that says what it should have been."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise InputError(f"input {spec.name!r} is a masked array", hint="fill it first: x.filled(0)")
-    if not isinstance(value, np.ndarray | np.generic):
-        raise InputError(
-            f"input {spec.name!r} is a {type(value).__name__}, not an array",
-            hint=f"np.asarray(x, dtype='{dtype.name}')",
-        )
-    array = np.asarray(value)
-    if array.dtype.newbyteorder("=") != dtype:
-        raise InputError(
-            f"input {spec.name!r} wants {spec.dtype}, got {array.dtype.name}", hint=f"x.astype('{dtype.name}')"
-        )
-    if not spec.accepts_shape(array.shape):
-        raise InputError(
-            f"input {spec.name!r} wants shape {_dims(spec.shape)}, got {_dims(array.shape)}",
-            hint=_shape_hint(array.shape, spec),
-        )
-    return array if array.dtype.isnative else array.astype(dtype)
-
-
-def _shape_hint(got: Sequence[int], spec: TensorSpec) -> str:
-    want = spec.shape
-    if len(got) == len(want) - 1 and TensorSpec("", spec.dtype, want[1:]).accepts_shape(got):
-        return "add the batch dimension: x[None]"
-    if len(got) == len(want) == 4:
-        for order in ((0, 2, 3, 1), (0, 3, 1, 2)):
-            if spec.accepts_shape([got[i] for i in order]):
-                return f"another layout? x.transpose{order}"
-    return ""
-
-
-def _dims(shape: Sequence[int | str]) -> str:
-    return "[" + ", ".join(str(d) for d in shape) + "]"
 
 
 def _first_line(error: Exception) -> str:

@@ -26,9 +26,10 @@ FLOORS = {
         *("bundle", "staging"),
         *("datasets", "decoding", "feeds", "labels", "packages", "processing", "rows", "samples"),  # the user's data
         *("card", "converter", "environment", "family", "graph", "opening", "parity", "recipe"),
-        *("registry", "runtime", "target", "trial", "worker"),
+        *("registry", "runtime", "target", "trial", "validation", "worker"),
         *("about", "cache", "catalog", "hubs", "network", "ops", "weights", "wire"),
         *("metrics", "scoring"),
+        *("pooling", "stateful", "streaming"),  # ways to drive a session
     ),
     2: ("plan", *ROOMS),
     3: (
