@@ -7,6 +7,7 @@ Every public function here is called by name through `edgekit.worker.Worker` and
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,8 +80,8 @@ def run(feeds: str, results: str) -> None:
     np.savez(results, **arrays)  # type: ignore[arg-type]
 
 
-def to_tflite(saved_model: str, path: str, precision: str) -> None:
-    """Writes a SavedModel as a .tflite file in ``"fp32"`` or ``"fp16"`` (weights) by TensorFlow's converter.
+def to_tflite(path: str, precision: str) -> None:
+    """Writes the model at batch 1 as a .tflite file in ``"fp32"`` or ``"fp16"`` (weights) by TensorFlow's converter.
 
     Raises:
         UnsupportedError: Some operations have no TFLite built-in; lists them all.
@@ -88,14 +89,17 @@ def to_tflite(saved_model: str, path: str, precision: str) -> None:
     """
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=[SIGNATURE])
-    if precision == "fp16":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_types = [tf.float16]
-    try:
-        content = converter.convert()
-    except Exception as error:
-        raise _explain(str(error)) from error
+    model = _OPEN[0]
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        model.save(_tensor_specs(model.signature, 1), Path(folder))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        if precision == "fp16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        try:
+            content = converter.convert()
+        except Exception as error:
+            raise _explain(str(error)) from error
     Path(path).write_bytes(content)
 
 
@@ -115,11 +119,10 @@ def _register(model: _Model, stage: Path, notes: list[str]) -> dict[str, Any]:
     from edgekit.converters import _tensorflow_hub as hub
 
     _OPEN[:] = [model]
-    folders = {"saved_model": stage / "saved_model", "saved_model_batch1": stage / "saved_model_batch1"}
-    model.save(_tensor_specs(model.signature, None), folders["saved_model"])
-    model.save(_tensor_specs(model.signature, 1), folders["saved_model_batch1"])
-    exports = {name: str(folder) for name, folder in folders.items()}
-    hub_error = hub.write(folders["saved_model"], model.signature, stage / "hub.onnx")
+    folder = stage / "saved_model"
+    model.save(_tensor_specs(model.signature, None), folder)
+    exports = {"saved_model": str(folder)}
+    hub_error = hub.write(folder, model.signature, stage / "hub.onnx")
     if not hub_error:
         exports["hub"] = str(stage / "hub.onnx")
     return {

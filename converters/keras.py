@@ -24,7 +24,7 @@ class KerasConverter:
     reading = "Keras in a process of its own, then tf2onnx"
     writing = ""
     fixes_sizes = False
-    exports: tuple[str, ...] = ("hub", "saved_model", "saved_model_batch1")
+    exports: tuple[str, ...] = ("hub", "saved_model")
     roads: tuple[DirectRoad, ...] = ()
 
     def probe(self) -> Probe:

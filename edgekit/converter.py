@@ -46,7 +46,7 @@ class SourceModel:
         signature: Names, dtypes and shapes as the source has them.
         run: The source's own answer, by its own framework, to feeds by name.
         exports: Forms it is readable in, by name: ``"hub"`` (an .onnx file) always, unless `hub_error` says why not;
-            ``"saved_model"`` and ``"saved_model_batch1"`` where there is one.
+            ``"saved_model"`` where there is one.
         hub_error: Why the source could not be brought to the hub; direct roads may still go.
         worker: The child its framework lives in, for direct roads that need the same framework.
         versions: Package versions that took part.
@@ -182,7 +182,7 @@ class DirectRoad:
     Attributes:
         name: As printed by ``--dry-run``, such as ``"keras -> tflite (TensorFlow's converter)"``.
         word: What ``--road`` asks for it by, such as ``"tensorflow"``.
-        needs: The export of the source it starts from, such as ``"saved_model_batch1"``.
+        needs: The export of the source it starts from, such as ``"saved_model"``.
         format: The format it writes.
         precisions: The precisions it honours.
         why: Why it may be taken in place of the hub, or when.

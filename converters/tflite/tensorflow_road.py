@@ -30,8 +30,7 @@ def _drive(source: SourceModel, request: RoadRequest) -> Written:
     with tempfile.TemporaryDirectory(prefix=".road-", dir=request.path.parent) as folder:
         made = Path(folder, "model.tflite")
         weights = "fp16" if request.precision == "fp16" else "fp32"
-        saved_model = str(source.exports["saved_model_batch1"].resolve())
-        source.worker.call(f"{_FRAMEWORK}:to_tflite", saved_model=saved_model, path=str(made), precision=weights)
+        source.worker.call(f"{_FRAMEWORK}:to_tflite", path=str(made), precision=weights)
         with Worker("ai-edge-quantizer", env=_ENVIRONMENT) as worker:
             facts = worker.call(f"{_CHILD}:audit", path=str(made))
             _refuse_foreign(facts)
@@ -117,7 +116,7 @@ ROADS: tuple[DirectRoad, ...] = (
     DirectRoad(
         name="SavedModel -> TFLite (TensorFlow's converter, ai-edge-quantizer)",
         word="tensorflow",
-        needs="saved_model_batch1",
+        needs="saved_model",
         format="tflite",
         precisions=("fp32", "fp16", "w8a8"),
         why="when the hub cannot: TensorFlow's own converter knows its own models",
