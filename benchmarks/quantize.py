@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _quantize_auto import GOALS, Seen, Work, described
 from _quantize_tasks import TASKS, Task
 from _quantize_tasks import run as answers_of
 from _roads_places import HERE, Place, run
@@ -34,7 +35,7 @@ PEERS = {
     "openvino": ("nncf", "nncf-transformer", "nncf-w8", "nncf-w4"),
     "tflite": ("ai-edge-static", "ai-edge-dynamic", "ai-edge-w8"),
 }
-OURS = ("w8a8", "w8a8-dynamic", "w8", "w4g32")
+OURS = ("auto", "auto-small", "w8a8", "w8a8-dynamic", "w8", "w4g32")
 SECONDS, ROUNDS = 6.0, 200
 
 
@@ -49,6 +50,10 @@ class Row:
         size: Of the file beside the fp32 ONNX file.
         time: Of a call beside the fp32 file of the format, the median of rounds.
         spread: Half the distance between the quartiles of those ratios.
+        recipe: That was found, of a search.
+        missing: What a search gave up, or what was in its way.
+        trials: Files a search made.
+        seconds: It took.
     """
 
     task: str
@@ -62,6 +67,10 @@ class Row:
     spread: float | None = None
     cpu_s: float | None = None
     peak_mb: float | None = None
+    recipe: str = ""
+    missing: str = ""
+    trials: int | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class Bench:
         return self.folder / "calibration.npz"
 
     def float_file(self, format: str) -> Path:
-        return self.folder / "fp32.edge" / f"model-fp32{SUFFIXES[format]}"
+        return file_of(self.folder / "fp32.edge", f"{format}-fp32")
 
 
 def prepare(name: str, folder: Path) -> Bench:
@@ -94,7 +103,8 @@ def prepare(name: str, folder: Path) -> Bench:
         np.savez(folder / f"{what}.npz", **{key: np.stack([feed[key] for feed in feeds]) for key in feeds[0]})
     np.savez(folder / "first.npz", **task.evaluation[0])  # type: ignore[arg-type]
     bench = Bench(name, task, folder, answers_of(folder / "fixed.onnx", task.evaluation))
-    convert(bench, "fp32", list(SUFFIXES), folder / "fp32.edge")
+    if not (folder / "fp32.edge").exists():
+        convert(bench, "fp32", list(SUFFIXES), folder / "fp32.edge")
     return bench
 
 
@@ -141,6 +151,32 @@ def ours(bench: Bench, format: str, recipe: str) -> Row:
     return judged(bench, row, file_of(place, made["name"]))
 
 
+def searched(bench: Bench, format: str, name: str, seen: slice) -> Row:
+    """Edgekit's file by the recipe a search finds, which sees a part of the samples it is judged by."""
+    wanted = bench.wanted[seen]
+    fp32 = bench.task.score(wanted, wanted, seen)
+
+    def judge(outputs: Sequence[Mapping[str, np.ndarray]], file: Path) -> Seen:
+        answers = renamed([np.stack([answer[key] for answer in outputs]) for key in outputs[0]], wanted)
+        return Seen(sqnr_db(answers, wanted), bench.task.score(answers, wanted, seen), fp32, size_of(bench, file))
+
+    def time_of(file: Path) -> float | None:
+        return race(bench, format, file).get("time")
+
+    folder, goal = bench.folder / f"{format}-{name}", GOALS[bench.name][name]
+    feeds = bench.task.evaluation[seen]
+    started = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    work = Work(format, goal, bench.model, bench.task.calibration, feeds, judge, time_of, folder)
+    found = work.search()
+    cpu_s = resource.getrusage(resource.RUSAGE_SELF).ru_utime - started
+    row = Row(bench.name, format, f"ours:{name}", cpu_s=cpu_s, trials=found.trials, seconds=found.seconds)
+    row = replace(row, missing=found.missing)
+    if found.file is None or found.recipe is None:
+        return replace(row, failure=found.missing)
+    (folder / "recipe.json").write_text(json.dumps(found.recipe.to_json(), indent=1), encoding="utf-8")
+    return judged(bench, replace(row, recipe=described(found.recipe)), found.file)
+
+
 def file_of(bundle: Path, variant: str) -> Path:
     manifest = json.loads((bundle / "edgekit.json").read_text(encoding="utf-8"))
     return bundle / next(one["file"] for one in manifest["variants"] if one["name"] == variant)
@@ -168,20 +204,30 @@ def judged(bench: Bench, row: Row, file: Path) -> Row:
         return replace(row, failure=(done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1][:200])
     with np.load(results) as stored:
         columns = [stored[f"output_{i}"] for i in range(len(stored.files))]
-    names = list(bench.wanted[0])
-    order = match(columns, bench.wanted, names)
-    answers = [{name: columns[order[name]][i] for name in names} for i in range(len(bench.wanted))]
+    answers = renamed(columns, bench.wanted)
+    figures, size = bench.task.score(answers, bench.wanted), size_of(bench, file)
+    timed = race(bench, row.format, file)
+    row = replace(row, sqnr_db=sqnr_db(answers, bench.wanted), figures=figures, size=size)
+    return replace(row, time=timed.get("time"), spread=timed.get("spread"))
+
+
+def size_of(bench: Bench, file: Path) -> float:
     parts = [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
-    size = sum(part.stat().st_size for part in parts) / bench.model.stat().st_size
-    figures = bench.task.score(answers, bench.wanted)
-    return replace(row, sqnr_db=sqnr_db(answers, bench.wanted), figures=figures, size=size, **race(bench, row, file))
+    return sum(part.stat().st_size for part in parts) / bench.model.stat().st_size
+
+
+def renamed(columns: Sequence[np.ndarray], wanted: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """A file's answers by the names of fp32."""
+    names = list(wanted[0])
+    order = match(columns, wanted, names)
+    return [{name: columns[order[name]][i] for name in names} for i in range(len(wanted))]
 
 
 def match(
     columns: Sequence[np.ndarray], wanted: Sequence[Mapping[str, np.ndarray]], names: Sequence[str]
 ) -> dict[str, int]:
     """Which of a file's outputs each of ours is: the nearest of its shape, for tools rename and reorder."""
-    order = {}
+    order: dict[str, int] = {}
     for name in names:
         truth = np.stack([answer[name] for answer in wanted])
         errors = {
@@ -204,11 +250,11 @@ def sqnr_db(answers: Sequence[Mapping[str, np.ndarray]], wanted: Sequence[Mappin
     return 10 * np.log10(signal / max(error, 1e-30))
 
 
-def race(bench: Bench, row: Row, file: Path) -> dict[str, float]:
+def race(bench: Bench, format: str, file: Path) -> dict[str, float]:
     """The median of the rounds' ratios, over processes half of which open the fp32 file first."""
     ratios: list[float] = []
     for first in ("ours", "other"):
-        words = ["race", str(file), str(bench.float_file(row.format)), str(bench.folder / "first.npz")]
+        words = ["race", str(file), str(bench.float_file(format)), str(bench.folder / "first.npz")]
         done = run(HERE, "_roads_engines.py", [*words, str(SECONDS), str(ROUNDS), first], timeout_s=TIMEOUT_S)
         if done.returncode:
             return {}
@@ -225,7 +271,8 @@ def shown(row: Row) -> str:
     time = "-" if row.time is None else f"x{row.time:.2f} ±{row.spread:.2f}"
     cost = f"{row.cpu_s or 0:5.1f} s" + (f" {row.peak_mb:5.0f} MB" if row.peak_mb else "")
     made = f"{row.sqnr_db:6.1f} dB  size {row.size:.2f}  {time:12} {cost:18}"
-    return f"{row.task:4} {row.format:9} {row.way:18} {made} {figures}"
+    found = f"\n     by {row.recipe}; {row.trials} trials, {row.seconds:.0f} s; {row.missing}" if row.recipe else ""
+    return f"{row.task:4} {row.format:9} {row.way:18} {made} {figures}{found}"
 
 
 def main() -> None:
@@ -235,6 +282,7 @@ def main() -> None:
     parser.add_argument("--formats", default=",".join(SUFFIXES))
     parser.add_argument("--ways", default="", help="ours:RECIPE or a peer's name; all by default")
     parser.add_argument("--folder", type=Path, help="where models and files are kept; a temporary one by default")
+    parser.add_argument("--see-all", action="store_true", help="searches see all they are judged by, in place of half")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.install and not NNCF.is_there:
@@ -245,7 +293,7 @@ def main() -> None:
             bench = prepare(name, (options.folder or Path(temporary)).resolve() / name)
             for format in options.formats.split(","):
                 for way in options.ways.split(",") if options.ways else [f"ours:{r}" for r in OURS] + [*PEERS[format]]:
-                    row = one(bench, format, way)
+                    row = one(bench, format, way, slice(None, None, 1 if options.see_all else 2))
                     if row is not None:
                         rows.append(row)
                         print(shown(row), file=sys.stderr if options.json else sys.stdout, flush=True)
@@ -253,8 +301,11 @@ def main() -> None:
         print(json.dumps([asdict(row) for row in rows]))
 
 
-def one(bench: Bench, format: str, way: str) -> Row | None:
+def one(bench: Bench, format: str, way: str, seen: slice) -> Row | None:
     """One cell of the table; None where the way does not lead to the format."""
+    if way.startswith("ours:auto"):
+        name = way.partition(":")[2]
+        return searched(bench, format, name, seen) if name in GOALS[bench.name] else None
     if way.startswith("ours:"):
         return ours(bench, format, way.partition(":")[2])
     if way not in PEERS[format]:

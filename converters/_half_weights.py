@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +31,12 @@ def half_notes(kept: list[str]) -> list[str]:
     return [note, *([f"too large for half precision, stored as fp32: {', '.join(kept)}"] if kept else [])]
 
 
-def halve_weights(graph: ir.Model) -> tuple[ir.Model, list[str]]:
+def halve_weights(graph: ir.Model, names: Collection[str] | None = None) -> tuple[ir.Model, list[str]]:
     """A copy with float32 initializers stored as float16 and cast back; engines fold the casts when they load.
+
+    Args:
+        graph: A hub graph.
+        names: Of the initializers; all by default.
 
     Returns:
         The copy, and the names of weights that stay float32 because a number in them is too large for float16.
@@ -42,7 +47,7 @@ def halve_weights(graph: ir.Model) -> tuple[ir.Model, list[str]]:
     taken = value_names(model.graph)
     kept = []
     for name, value in list(model.graph.initializers.items()):
-        array = constant(value)
+        array = constant(value) if names is None or name in names else None
         if array is None or dtype_name(value) != "float32" or array.size < MIN_ELEMENTS or value.is_graph_output():
             continue
         half = halved(array)

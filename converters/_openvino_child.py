@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgekit.converters._openvino_integers import quantize
+from edgekit.converters._openvino_integers import quantize, store_halves
 from edgekit.errors import ConversionError, EdgekitError, UnsupportedError
 
 __all__ = ["convert"]
@@ -74,6 +74,7 @@ def _read_and_quantize(source: str, plan: Path) -> tuple[Any, int | None]:
     manager.run_passes(model)
     group = quantize(model, plan)
     apply_moc_transformations(model, cf=False)
+    store_halves(model)
     return model, group
 
 

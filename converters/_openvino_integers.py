@@ -18,7 +18,7 @@ from edgekit.errors import ConversionError
 from edgekit.quantize.plan import GroupedWeight, QuantizedWeight, QuantPlan
 from edgekit.spec import QuantParams
 
-__all__ = ["quantize", "read_plan", "write_plan"]
+__all__ = ["quantize", "read_plan", "store_halves", "write_plan"]
 
 _PRODUCTS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 _WEIGHTS = {**dict.fromkeys(_PRODUCTS, (1,)), "Gather": (0,), "LSTMSequence": (4, 5), "GRUSequence": (3, 4)}
@@ -28,6 +28,8 @@ _RECURRENT = ("LSTMSequence", "GRUSequence")
 """Layers that must not see integers on both sides (2026.4): where activations come from FakeQuantize, OpenVINO computes
 them in integers too, by the scales of the input's weights for the state's weights as well, and by those of the first of
 several layers alike for all of them (its cache of kernels ignores scales). Weights are halves there."""
+
+_HALF = "/in half precision"
 
 _GATES = [2, 0, 3, 1]
 """OpenVINO's order of an LSTM's gates, f i c o, in places of ONNX's, i o f c."""
@@ -87,8 +89,10 @@ def write_plan(plan: QuantPlan, arrays: Mapping[str, np.ndarray], dynamic: Colle
             if isinstance(weight, GroupedWeight):
                 stored[f"scale_{index}"], stored[f"zero_{index}"] = weight.scale, weight.zero_point
             weights.append({"name": name, "stored": is_stored, "dynamic": is_stored and name in dynamic, **fields})
+    stored |= {f"half_{index}": arrays[name] for index, name in enumerate(plan.halves)}
     activations = {name: params.to_json() for name, params in plan.activations.items()}
-    (folder / "plan.json").write_text(json.dumps({"activations": activations, "weights": weights}), encoding="utf-8")
+    data = {"activations": activations, "weights": weights, "halves": list(plan.halves)}
+    (folder / "plan.json").write_text(json.dumps(data), encoding="utf-8")
     np.savez(folder / "plan.npz", **stored)  # type: ignore[arg-type]  # no array is called allow_pickle
 
 
@@ -99,10 +103,14 @@ def _described(weight: QuantizedWeight | GroupedWeight) -> dict[str, Any]:
 
 
 class _Plan(NamedTuple):
-    """What `write_plan` left: parameters by the tensor's name, and weights by the digest of their float numbers."""
+    """What `write_plan` left: parameters by the tensor's name, and weights by the digest of their float numbers.
+
+    `halves` are names by digests.
+    """
 
     activations: dict[str, QuantParams]
     weights: dict[bytes, _Small]
+    halves: dict[bytes, str]
 
 
 def read_plan(folder: Path) -> _Plan:
@@ -116,7 +124,16 @@ def read_plan(folder: Path) -> _Plan:
             weights.setdefault(_digest(floats), small)
             if floats.ndim == 2:
                 weights.setdefault(_digest(floats.T), small.turned())
-    return _Plan({name: QuantParams.from_json(params) for name, params in data["activations"].items()}, weights)
+        whole = {name: arrays[f"half_{index}"] for index, name in enumerate(data["halves"])}
+    halves = {_digest(form): name for name, array in whole.items() for form in _forms(array)}
+    activations = {name: QuantParams.from_json(params) for name, params in data["activations"].items()}
+    return _Plan(activations, weights, halves)
+
+
+def _forms(array: np.ndarray) -> list[np.ndarray]:
+    """In which OpenVINO's reader may leave the numbers of a weight."""
+    gates = array.ndim == 3 and array.shape[1] % len(_GATES) == 0
+    return [array, *([array.T] if array.ndim == 2 else []), *([_sorted_gates(array, _GATES)] if gates else [])]
 
 
 def _small(fields: Mapping[str, Any], index: int, arrays: Mapping[str, np.ndarray]) -> _Small:
@@ -148,6 +165,7 @@ def quantize(model: Any, folder: Path) -> int | None:
     ports = {name: port for op in model.get_ordered_ops() for port in op.outputs() for name in port.get_names()}
     lost = [name for name in plan.activations if name not in ports]
     lost += _store_weights(model, plan.weights, has_integers=bool(plan.activations))
+    _mark_halves(model, plan.halves)
     if lost:
         raise ConversionError(
             f"OpenVINO's reader has changed these tensors beyond recognition: {', '.join(lost[:5])}",
@@ -189,11 +207,36 @@ def _store_weights(model: Any, known: Mapping[bytes, _Small], *, has_integers: b
     for op in model.get_ordered_ops():
         for place, small in _found_weights(op, known).items():
             if has_integers and op.get_type_name() in _RECURRENT:
-                op.input(place).replace_source_output(_half(op.input_value(place).get_node()).output(0))
+                _mark(op.input_value(place).get_node())
             else:
                 _replace(op, place, small, stays_float=is_mixed and not small.is_dynamic)
             found.add(small.name)
     return list(dict.fromkeys(small.name for small in known.values() if small.name not in found))
+
+
+def _mark_halves(model: Any, known: Mapping[bytes, str]) -> None:
+    for op in model.get_ordered_ops() if known else ():
+        for place in _WEIGHTS.get(op.get_type_name(), ()):
+            constant = op.input_value(place).get_node()
+            is_float = constant.get_type_name() == "Constant" and constant.get_element_type().to_string() == "f32"
+            if is_float and _digest(constant.get_data()) in known:
+                _mark(constant)
+
+
+def _mark(constant: Any) -> None:
+    """Has `store_halves` take this constant up: a conversion that stood there already would be folded by fusions."""
+    if not constant.get_friendly_name().endswith(_HALF):
+        constant.set_friendly_name(constant.get_friendly_name() + _HALF)
+
+
+def store_halves(model: Any) -> None:
+    """Stores in half precision what `quantize` has marked, in a model whose operations are fused."""
+    for op in model.get_ordered_ops():
+        if op.get_type_name() == "Constant" and op.get_friendly_name().endswith(_HALF):
+            op.set_friendly_name(op.get_friendly_name().removesuffix(_HALF))
+            readers, half = op.output(0).get_target_inputs(), _half(op)
+            for reader in readers:
+                reader.replace_source_output(half.output(0))
 
 
 def _found_weights(op: Any, known: Mapping[bytes, _Small]) -> dict[int, _Small]:

@@ -187,7 +187,7 @@ def _described(tensors: Any) -> tuple[tuple[str, str, tuple[int | None, ...]], .
 
 
 def _meta_graph(folder: Path) -> Any:
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     model = saved_model_pb2.SavedModel()

@@ -126,7 +126,7 @@ class OnnxConverter:
         elif plan is not None:
             from edgekit.quantize.onnxruntime_form import to_onnxruntime
 
-            graph = to_onnxruntime(graph, plan)
+            graph = to_onnxruntime(halve_weights(graph, plan.halves)[0] if plan.halves else graph, plan)
             notes += plan.notes()
         elif precision != "fp32":
             raise UnsupportedError(
@@ -213,7 +213,7 @@ def _write_checked(graph: Any, path: Path) -> tuple[Path, ...]:
 def _check_source(path: Path) -> Any:
     """The model without its weights; raises ArtifactError for one that is not valid or reads outside its folder."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_model(path, load_external_data=False)

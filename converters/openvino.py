@@ -129,7 +129,7 @@ def _is_stored(node: Any, plan: QuantPlan) -> bool:
 def _leave_plan(graph: Any, plan: QuantPlan, folder: Path) -> None:
     from edgekit.converters._openvino_integers import write_plan
 
-    names = dict.fromkeys((*plan.weights, *plan.stored))
+    names = dict.fromkeys((*plan.weights, *plan.stored, *plan.halves))
     arrays = {name: constant(graph.graph.initializers[name]) for name in names}
     readers = {name: [node.name for node in graph.graph.initializers[name].consumers()] for name in plan.stored}
     dynamic = {name for name, nodes in readers.items() if all(node in plan.dynamic_ops for node in nodes)}

@@ -19,6 +19,7 @@ __all__ = [
     "AUTO",
     "DYNAMIC",
     "FLOATS",
+    "HALF",
     "NAMED",
     "PRECISIONS",
     "STATIC",
@@ -37,6 +38,9 @@ AUTO = "auto"
 """The recipe that is searched for; see `edgekit.conversion.tuning`."""
 
 FLOATS = ("fp32", "fp16", "bf16")
+HALF = "fp16"
+"""The precision that stores floats in half and computes in single."""
+
 STATIC = ("w8a8", "w8a16")
 """Precisions whose activations are integers of ranges measured beforehand."""
 
@@ -52,8 +56,8 @@ class Rule:
     """What becomes of the operations whose name and type match.
 
     Attributes:
-        precision: One of `PRECISIONS`, but ``"fp16"`` and ``"bf16"`` are of whole files only; ``"fp32"`` puts the
-            operation in the ignored scope.
+        precision: One of `PRECISIONS`, but ``"bf16"`` is of whole files only; ``"fp32"`` puts the operation in the
+            ignored scope, and so does ``"fp16"``, which stores its weights in half precision.
         name: Pattern for the node's name, with ``*`` and ``?``.
         op_type: Pattern for the node's type, such as ``"Conv"``.
         reason: Why; printed beside the operation it decides.
@@ -296,7 +300,7 @@ _RECIPES = (
     Recipe(
         AUTO,
         "w8a8",
-        "the form of 8 bits that keeps the accuracy and is not slower, found by trying files; --max-drop says how much",
+        "the few bits that keep the accuracy and are not slower, found by trying files; --max-drop says how much",
         min_sqnr_db=8.0,
     ),
 )

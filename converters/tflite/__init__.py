@@ -79,6 +79,8 @@ class TFLiteConverter:
             raise UnsupportedError(f"the tflite writer cannot write {precision!r} without a plan", hint="fp32 or fp16")
         model = lower(graph, stored=stored)
         notes += _kept_float(model)
+        if plan is not None and plan.halves:
+            halve_constants(model.graph, plan.halves)
         if precision == "fp16":
             kept = [name for one in model.graph.graphs() for name in halve_constants(one)]
             notes += half_notes(kept)

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.graph.cost import costs
 from edgekit.quantize.policies import exactly
-from edgekit.recipe import Recipe, Rule
+from edgekit.recipe import HALF, Recipe, Rule
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -37,7 +37,8 @@ class Exclusion:
     """An operation to be taken out.
 
     Attributes:
-        precision: What it becomes: ``"w8"``, float arithmetic with small weights, or ``"fp32"``.
+        precision: What it becomes, in float arithmetic: ``"w8"`` with small weights, ``"fp16"`` with weights in half
+            precision, ``"fp32"`` where it has none.
         kept_share: Share of all multiplications still in integers when this and all before it are out.
         predicted_db: Signal to noise of the worst output then, if what is left of the noise adds up.
         reason: Printed beside the operation.
@@ -82,7 +83,8 @@ def rank_exclusions(
             break
         weights, both = field.weights(best), field.noise(best)
         is_small = field.types[best] in placement.stored and best in field.weighty
-        precision = "w8" if is_small and weights <= _HARMLESS * both else "fp32"
+        is_harmless = is_small and weights <= _HARMLESS * both
+        precision = "w8" if is_harmless else HALF if best in field.weighty else "fp32"
         field.left.remove(best)
         alone = f"{-10 * math.log10(both):.1f} dB by its rounding alone"
         ranked.append(Exclusion(best, precision, max(kept, 0.0), field.predicted_db(), alone))

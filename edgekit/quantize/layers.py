@@ -83,19 +83,22 @@ def _row(node: ir.Node, plan: QuantPlan) -> dict[str, Any]:
     name = node.name or ""
     known: Mapping[str, QuantizedWeight | GroupedWeight] = plan.weights if name in plan.quantized_ops else plan.stored
     rounded = [(v, known[v.name]) for v in node.inputs if v is not None and v.name and v.name in known]
+    halved = any(v is not None and v.name in plan.halves for v in node.inputs)
     noise = [db for value, weight in rounded if (db := _weights_db(constant(value), weight)) is not None]
     return {
-        "precision": _precision(name, plan, [weight for _, weight in rounded]),
+        "precision": _precision(name, plan, [weight for _, weight in rounded], halved=halved),
         "weights_sqnr_db": _short(min(noise, default=None)),
         "why": plan.float_ops.get(name, ""),
     }
 
 
-def _precision(name: str, plan: QuantPlan, rounded: list[QuantizedWeight | GroupedWeight]) -> str:
+def _precision(name: str, plan: QuantPlan, rounded: list[QuantizedWeight | GroupedWeight], *, halved: bool) -> str:
     if name in plan.quantized_ops:
         return "w8a16" if any("16" in params.dtype for params in plan.activations.values()) else "w8a8"
     if name in plan.dynamic_ops:
         return "w4a8-dynamic" if isinstance(rounded[0], GroupedWeight) else "w8a8-dynamic"
+    if halved:
+        return "fp16"
     if rounded:
         return f"w4g{rounded[0].block}" if isinstance(rounded[0], GroupedWeight) else "w8"
     return "fp32"

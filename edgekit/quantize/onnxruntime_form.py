@@ -8,6 +8,9 @@ What each form becomes was read from the graphs ONNX Runtime 1.31 makes of them,
   float has 30 (MiniLM), and it takes up to four times as long as float.
 * Any other DequantizeLinear of a constant is computed again in every call, and keeps convolutions from their fast
   layout (1.6 times the time of float). Cast and Mul are computed once, when the file is loaded.
+* MatMulInteger is told one range of all rows. Rows are tokens, and behind a Gelu a few of them reach much farther than
+  others: with integers by the range of each row, which are a QuantizeLinear whose scales are computed, MiniLM keeps
+  6 dB more (27.5 in place of 21.3), for .05 of the time of float. For all other products rows gain .3 dB.
 * An embedding's rows are picked as integers; behind a DequantizeLinear the whole table is computed in every call.
 """
 
@@ -20,7 +23,16 @@ import numpy as np
 
 from edgekit.graph.files import raise_opset
 from edgekit.graph.legalizing import Nodes, legalize
-from edgekit.graph.walking import copy_of, fresh_name, initializer, int_attribute, value_names
+from edgekit.graph.matching import made_by
+from edgekit.graph.walking import (
+    copy_of,
+    fresh_name,
+    initializer,
+    int_attribute,
+    rank,
+    static_shape,
+    value_names,
+)
 from edgekit.quantize.plan import GroupedWeight, QuantizedWeight, QuantPlan
 from edgekit.quantize.qdq import OPSET, to_qdq
 from edgekit.quantize.storing import is_plain_product
@@ -31,6 +43,15 @@ if TYPE_CHECKING:
 __all__ = ["to_onnxruntime"]
 
 _OWN = "com.microsoft"
+
+_LEAST_GELU = -0.17
+"""Just below the least number a Gelu gives, -0.16997."""
+
+_ROWS_OPSET = 18
+"""The first in which ReduceMax takes its axes as every operation does."""
+
+_GELU_PARTS = ("Mul", "Add", "Div")
+_SAME_ROWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 
 def to_onnxruntime(graph: ir.Model, plan: QuantPlan) -> ir.Model:
@@ -46,6 +67,8 @@ def to_onnxruntime(graph: ir.Model, plan: QuantPlan) -> ir.Model:
         return model
     if any(isinstance(weight, GroupedWeight) for weight in plan.stored.values()):
         model = raise_opset(model, OPSET)
+    elif any(node.name in plan.dynamic_ops and _is_behind_gelu(node.inputs[0]) for node in model.graph):
+        model = raise_opset(model, _ROWS_OPSET)
     forms = _Forms(plan, [node.name or "" for node in model.graph])
     model = legalize(model, {"MatMul": forms.product, "Gemm": forms.product, "Gather": forms.rows})
     return _Remaining(copy_of(model), plan).written()
@@ -74,7 +97,8 @@ class _Forms:
         if isinstance(weight, GroupedWeight):
             result = new("MatMul", source, self._blocks(stored.name or "", weight, is_transposed, new))
         elif node.name in self.dynamic:
-            result = self._integer_product(source, stored.name or "", weight, is_transposed, new)
+            write = self._product_by_rows if _is_behind_gelu(source) else self._integer_product
+            result = write(source, stored.name or "", weight, is_transposed, new)
         else:
             return None
         bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -86,11 +110,37 @@ class _Forms:
         if source not in self._rounded:
             self._rounded[source] = new.many("DynamicQuantizeLinear", [source], {}, 3)
         integers, scale, zero = self._rounded[source]
-        array, part = (weight.values.T, "rows_as_columns") if is_transposed else (weight.values, "columns")
-        values = self._constant(name, part, array, new)
-        scales = self._constant(name, "scales", np.asarray(weight.params.scale, "float32"), new)
+        values, scales = self._columns(name, weight, is_transposed, new)
         sums = new("MatMulInteger", integers, values, zero)
         return new("Mul", new("Cast", sums, to=1), new("Mul", scale, scales))
+
+    def _product_by_rows(
+        self, source: ir.Value, name: str, weight: QuantizedWeight, is_transposed: bool, new: Nodes
+    ) -> ir.Value:
+        """Integers from the least a Gelu gives to the most of each row."""
+        values, scales = self._columns(name, weight, is_transposed, new)
+        array = weight.values.T if is_transposed else weight.values
+        depth, width = array.shape
+        least = new.constant(-_LEAST_GELU, "float32")
+        rows = new("Reshape", source, new.constant([-1, depth])) if rank(source) != 2 else source
+        reach = new("Add", new("ReduceMax", rows, new.constant([-1])), least)
+        step = new("Mul", reach, new.constant(1 / 255, "float32"))
+        zero = new("Round", new("Div", least, step))
+        zeros, steps = (new("Reshape", value, new.constant([-1])) for value in (zero, step))
+        integers = new("QuantizeLinear", rows, steps, new("Cast", zeros, to=2), axis=0)
+        # In this order, for ONNX Runtime takes a product of both scales into a kernel that knows one for all rows.
+        sums = new("Mul", new("Mul", new("Cast", new("MatMulInteger", integers, values), to=1), step), scales)
+        ones = array.sum(0, dtype="float64") * np.asarray(weight.params.scale, "float64")
+        result = new("Sub", sums, new("Mul", new("Mul", zero, step), new.constant(ones, "float32")))
+        return result if rank(source) == 2 else new("Reshape", result, _shape_with(source, width, new))
+
+    def _columns(
+        self, name: str, weight: QuantizedWeight, is_transposed: bool, new: Nodes
+    ) -> tuple[ir.Value, ir.Value]:
+        """The integers of a matrix with the sum along its columns, and the scales of those."""
+        array, part = (weight.values.T, "rows_as_columns") if is_transposed else (weight.values, "columns")
+        scales = self._constant(name, "scales", np.asarray(weight.params.scale, "float32"), new)
+        return self._constant(name, part, array, new), scales
 
     def _blocks(self, name: str, weight: GroupedWeight, is_transposed: bool, new: Nodes) -> ir.Value:
         """The float numbers of a weight with the sum along its rows, which is what ONNX Runtime has a kernel for."""
@@ -124,6 +174,31 @@ class _Forms:
             dtype: Any = array.dtype  # that of 4 bits has no name numpy knows
             self._constants[name, part] = new.constant(array, dtype)
         return self._constants[name, part]
+
+
+def _is_behind_gelu(value: ir.Value | None) -> bool:
+    """Whether these are several rows of what a Gelu gives, as one operation or as those with Erf in it."""
+    shape = static_shape(value)
+    if shape is not None and int(np.prod(shape[:-1])) == 1:
+        return False
+    node = value.producer() if value is not None else None
+    while node is not None and node.op_type in _SAME_ROWS and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node is not None and (node.op_type == "Gelu" or (node.op_type == "Mul" and _holds_erf(node, depth=3)))
+
+
+def _holds_erf(node: ir.Node, depth: int) -> bool:
+    makers = [made_by(value, "Erf", *_GELU_PARTS) for value in node.inputs]
+    return any(m.op_type == "Erf" or (depth > 1 and _holds_erf(m, depth - 1)) for m in makers if m is not None)
+
+
+def _shape_with(value: ir.Value, width: int, new: Nodes) -> ir.Value:
+    """The shape of `value` but for its last size."""
+    known = [size if isinstance(size, int) else -1 for size in value.shape or ()][:-1]
+    if known and known.count(-1) <= 1:
+        return new.constant([*known, width])
+    before = new("Slice", new("Shape", value), new.constant([0]), new.constant([-1]))
+    return new("Concat", before, new.constant([width]), axis=0)
 
 
 def _in_4_bits(array: np.ndarray) -> np.ndarray:

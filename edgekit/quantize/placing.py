@@ -45,6 +45,12 @@ _TAKEN_IN = ("Relu", "Clip")
 _FLOAT_OUTPUT = ("MatMul", "Gemm")
 """Operations whose integer kernel may give float: where it does, parameters stand behind them for integer readers."""
 
+_JOINING = ("Concat",)
+"""What these give has one scale, whatever those of their inputs are."""
+
+_PICKING = ("Slice", "Split", "Gather")
+"""What these give is part of what they read, and may be the part of small numbers."""
+
 _APART = 4.0
 """Ranges that differ by more do not share a scale: the narrower would lose two of its eight bits."""
 
@@ -168,10 +174,11 @@ class _Choice:
         return is_known and not self._lies_apart(node)
 
     def _lies_apart(self, node: ir.Node) -> bool:
-        """Whether one scale for all it joins would leave the narrowest of them too few integers."""
-        if self.placement.quantize_outputs and node.op_type not in self.placement.one_scale:
+        """Whether one scale for all it joins, or for what it picks out, would leave the narrowest too few integers."""
+        if self.placement.quantize_outputs and node.op_type not in (*self.placement.one_scale, *_JOINING, *_PICKING):
             return False
-        spans = [self.ranges[v.name] for v in _activations(node) if v.name and v.name in self.ranges]
+        values = [*_activations(node), *(node.outputs if node.op_type in _PICKING else ())]
+        spans = [self.ranges[v.name] for v in values if v.name and v.name in self.ranges]
         reach = [max(span.high, 0.0) - min(span.low, 0.0) for span in spans]
         return len(reach) > 1 and max(reach) > _APART * min(reach)
 

@@ -60,6 +60,7 @@ class QuantPlan:
         weights: Integers and parameters by the name of the hub's initializer.
         quantized_ops: Names of the operations that are to run in integers of ranges known beforehand.
         stored: Integers by the name of the hub's initializer that operations compute with in float or dynamically.
+        halves: Names of the hub's initializers that are stored in half precision and computed with in float.
         dynamic_ops: Names of operations, each with a weight in `stored`, whose activations become integers by the
             range each call shows.
         float_ops: Names of the operations with weights or products that compute in float, and why; those whose
@@ -70,6 +71,7 @@ class QuantPlan:
     weights: Mapping[str, QuantizedWeight] = field(default_factory=dict)
     quantized_ops: tuple[str, ...] = ()
     stored: Mapping[str, QuantizedWeight | GroupedWeight] = field(default_factory=dict)
+    halves: tuple[str, ...] = ()
     dynamic_ops: tuple[str, ...] = ()
     float_ops: Mapping[str, str] = field(default_factory=dict)
 
@@ -90,6 +92,7 @@ class QuantPlan:
             "weights": {name: weight.params.to_json() for name, weight in self.weights.items()},
             "quantized_ops": list(self.quantized_ops),
             "stored": {name: _form(weight) for name, weight in self.stored.items()},
+            "halves": list(self.halves),
             "dynamic_ops": list(self.dynamic_ops),
             "float_ops": dict(self.float_ops),
         }

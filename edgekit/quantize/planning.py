@@ -72,7 +72,8 @@ def make_quant_plan(
     activations = _activation_params(placed, placement, recipe, statistics) if statistics is not None else {}
     weights = _weights(graph, placed, placement, recipe, activations)
     reasons = stored.reasons(placed.float_ops)
-    return QuantPlan(activations, weights, placed.quantized_ops, stored.weights, stored.dynamic_ops, reasons)
+    halves = tuple(name for name in stored.halves if name not in stored.weights)
+    return QuantPlan(activations, weights, placed.quantized_ops, stored.weights, halves, stored.dynamic_ops, reasons)
 
 
 def _require_enough(graph: ir.Model, placed: Placed, stored: Stored, recipe: Recipe) -> None:

@@ -14,7 +14,7 @@ from edgekit.quantize.anchors import WEIGHTY
 from edgekit.quantize.clipping import clip_groups, clip_weight
 from edgekit.quantize.plan import GroupedWeight, QuantizedWeight
 from edgekit.quantize.solver import quantize_groups, quantize_weight
-from edgekit.recipe import DYNAMIC, STATIC, WEIGHT_ONLY
+from edgekit.recipe import DYNAMIC, HALF, STATIC, WEIGHT_ONLY
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -37,6 +37,9 @@ _TABLES = ("Gather", "Slice")
 _MIN_ELEMENTS = 64
 """Below this the scales and the conversion back are larger than what is saved."""
 
+_HALF_LOSS = 1e-3
+"""What half precision may lose of a weight; of numbers in its normal range it loses a third of that."""
+
 _SMALL_INPUT = 4
 """A recurrent layer computed in float keeps its input weights where they are so many times fewer than the others.
 
@@ -51,15 +54,22 @@ class Stored:
 
     Attributes:
         weights: Integers by the initializer's name.
+        halves: Names of initializers to be stored in half precision.
         dynamic_ops: Names of the operations that round their activations in each call.
         kept: Why an operation's weights are stored as they are.
         floats: The precision in which an operation's weights are stored though it computes in float.
     """
 
     weights: dict[str, QuantizedWeight | GroupedWeight] = field(default_factory=dict)
+    halves: tuple[str, ...] = ()
     dynamic_ops: tuple[str, ...] = ()
     kept: dict[str, str] = field(default_factory=dict)
     floats: dict[str, str] = field(default_factory=dict)
+
+    def add_halves(self, operation: str, names: Sequence[str]) -> None:
+        self.halves = tuple(dict.fromkeys((*self.halves, *names)))
+        if names:
+            self.floats[operation] = "its weights stored as fp16"
 
     def reasons(self, float_ops: Mapping[str, str]) -> dict[str, str]:
         """Why operations compute in float, those left out that round their activations in each call."""
@@ -90,15 +100,17 @@ def store(
         wanted = recipe.precision_of(node.name or "", node.op_type)
         if beside_integers and wanted in STATIC and node.op_type in _TABLES:
             wanted = "w8"
-        if node.op_type not in _WEIGHTS or node.domain != "" or wanted not in (*WEIGHT_ONLY, *DYNAMIC):
+        if node.op_type not in _WEIGHTS or node.domain != "" or wanted not in (*WEIGHT_ONLY, *DYNAMIC, HALF):
             continue
         arrays = _weights(node, taken)
+        if wanted == HALF:
+            stored.add_halves(node.name or "", [name for name, array in arrays.items() if _fits_half(array)])
+            continue
         is_dynamic = wanted in DYNAMIC and node.op_type in placement.dynamic
         if not is_dynamic and _has_small_input(list(arrays.values())):
             arrays.pop(next(iter(arrays)))
-        if not arrays and node.op_type in WEIGHTY:
-            stored.kept[node.name or ""] = _why_none(node)
         if not arrays:
+            stored.kept.update({node.name or "": _why_none(node)} if node.op_type in WEIGHTY else {})
             continue
         if reason := _refusal(node, next(iter(arrays.values())), placement, wanted):
             stored.kept[node.name or ""] = reason
@@ -150,6 +162,14 @@ def _weights(node: ir.Node, taken: Collection[str]) -> dict[str, np.ndarray]:
         if array.size >= _MIN_ELEMENTS and value.name not in taken and value.producer() is None:
             found[value.name or ""] = array
     return found
+
+
+def _fits_half(array: np.ndarray) -> bool:
+    """Whether half precision holds the numbers to a part in a thousand: neither too large nor too small for it."""
+    if np.abs(array).max() > np.finfo("float16").max:
+        return False
+    lost = array - array.astype("float16").astype("float32")
+    return bool(np.linalg.norm(lost) <= _HALF_LOSS * np.linalg.norm(array))
 
 
 def _why_none(node: ir.Node) -> str:

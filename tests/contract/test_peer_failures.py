@@ -31,6 +31,7 @@ from edgekit.conversion.tuning import Bench, Tuner
 from edgekit.converter import Written
 from edgekit.errors import ConversionError, UnsupportedError
 from edgekit.network.onnx_form import to_onnx
+from edgekit.processing.boxes import overlaps
 from edgekit.quantize import QuantPlan, make_quant_plan, observe, to_qdq
 from edgekit.quantize.plan import GroupedWeight, QuantizedWeight
 from edgekit.quantize.policies import exactly, kind_of, policy_for
@@ -605,3 +606,87 @@ def test_small_weights_are_never_told_as_integer_arithmetic(
     assert set(plan.float_ops.values()) == {"its weights stored as w8"}
     assert int8_share(written.files[0], format) == 0
     assert net.db(SMALL, tmp_path, format) > 35
+
+
+# --- detectors: boxes of hundreds of pixels and scores up to 1 in a tensor of one scale -------------------------------
+
+PIXELS = 640.0
+
+
+def detector(folder: Path, *, is_read_on: bool) -> Net:
+    """Boxes in pixels and scores in one tensor; with `is_read_on` more layers take its scores out and multiply them."""
+    normal = drawing(6)
+    weights = {"w": normal(16, 3, 3, 3, spread=0.3), "v": normal(32, 16, 3, 3, spread=0.15)}
+    weights |= {"b": normal(4, 32, 1, 1, spread=0.3), "s": normal(3, 32, 1, 1, spread=0.4)}
+    body = (
+        "p = Conv<pads=[1,1,1,1], strides=[2,2]>(x, w) q = Relu(p) c = Conv<pads=[1,1,1,1], strides=[2,2]>(q, v) "
+        "f = Relu(c) d = Conv(f, b) e = Sigmoid(d) boxes = Mul(e, pixels) g = Conv(f, s) scores = Sigmoid(g) "
+    )
+    weights["pixels"] = np.float32(PIXELS)
+    if not is_read_on:
+        body += "y = Concat<axis=1>(boxes, scores)"
+    else:
+        body += "joined = Concat<axis=1>(boxes, scores) t = Slice(joined, four, seven, one) y = Conv(t, last)"
+        indices = {"four": np.array([4]), "seven": np.array([7]), "one": np.array([1])}
+        weights |= indices | {"last": normal(24, 3, 1, 1)}
+    outputs = f"float[1,{24 if is_read_on else 7},8,8] y"
+    feeds = [{"x": normal(1, 3, 32, 32)} for _ in range(16)]
+    model = hub.clean(from_text(body, inputs="float[1,3,32,32] x", outputs=outputs, **weights))
+    return Net.of(model, feeds[:8], feeds[8:], folder)
+
+
+def by_one_scale(array: np.ndarray) -> np.ndarray:
+    """A tensor in 8 bits whose one scale reaches from its smallest to its largest number, or 0."""
+    low, high = min(0.0, float(array.min())), max(0.0, float(array.max()))
+    step = (high - low) / 255
+    return np.asarray(np.rint((array - low) / step) * step + low, "float32")
+
+
+@pytest.mark.parametrize("format", TARGET.formats)
+def test_scores_beside_boxes_in_pixels_keep_a_scale_of_their_own(format: str, tmp_path: Path) -> None:
+    net = detector(tmp_path, is_read_on=False)
+    floats, (written, plan) = net.write(Recipe.named("fp32"), tmp_path, format)[0], net.write(INT8, tmp_path, format)
+    exact, got = (answers(one.files[0], net.unseen, format) for one in (floats, written))
+    boxes, scores = (slice(None), slice(4)), (slice(None), slice(4, None))
+    assert exact[boxes].max() > 500
+    assert exact[scores].max() < 1
+    shared = by_one_scale(exact)
+    assert sqnr_db(exact[boxes], shared[boxes]) > 40, "nothing is seen of it in the boxes"
+    assert sqnr_db(exact[scores], shared[scores]) < 3, "and the scores are gone"
+    assert sqnr_db(exact[scores], got[scores]) > 25
+    assert sqnr_db(exact[boxes], got[boxes]) > 25
+    assert plan is not None
+    assert "y" not in plan.activations
+
+
+@pytest.mark.parametrize("format", TARGET.formats)
+def test_scores_that_are_read_out_of_the_joined_tensor_keep_theirs_too(format: str, tmp_path: Path) -> None:
+    net = detector(tmp_path, is_read_on=True)
+    assert "joined" not in net.plan(INT8, format).activations
+    assert net.db(INT8, tmp_path, format) > 20
+
+
+@pytest.mark.parametrize("format", TARGET.formats)
+def test_a_detector_in_integers_finds_what_it_finds_in_floats(
+    format: str, trained: Callable[..., Net], tmp_path: Path
+) -> None:
+    net, processing = trained("yolo"), FAMILIES.get("yolo").processing
+    found = []
+    for recipe in (Recipe.named("fp32"), INT8):
+        path = net.write(recipe, tmp_path, format)[0].files[0]
+        with Session(RUNTIMES.get(format).open(path, ONE), runtime=format) as session:
+            outputs = [session.run(feed) for feed in net.unseen]
+        found.append((np.concatenate([one["scores"] for one in outputs]), list(map(processing.after, outputs))))
+    (exact, wanted), (rounded, got) = found
+    assert sqnr_db(exact, rounded) > 25
+    sure = [[one for one in ones if one["score"] > 0.25] for ones in wanted]
+    assert sum(map(len, sure)) > 40
+    for ones, mine, others in zip(sure, wanted, got, strict=True):
+        assert all(any(is_same(one, other) for other in others) for one in ones)
+        assert all(any(is_same(one, other) for other in mine) for one in others if one["score"] > 0.25)
+
+
+def is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two detections are of one thing."""
+    both = overlaps(*(np.array([each["box"]], "float32") for each in (one, other)))
+    return bool(one["label"] == other["label"] and float(both[0, 0]) > 0.8)

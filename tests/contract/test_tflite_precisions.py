@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.converters.tflite.model import LiteModel, Op
 from edgekit.converters.tflite.raising import raise_model
@@ -195,6 +196,22 @@ def test_groups_that_do_not_come_out_even_are_of_32_or_in_8_bits(tmp_path: Path)
         x = feed(graph)
         want = answer(write(with_real_weights(graph, plan), tmp_path / "real.tflite"), x)
         assert sqnr(want, answer(path, x)) > 30
+
+
+@pytest.mark.parametrize(("inner", "dtype"), [(384, "float16"), (2048, "int8")])
+def test_what_is_added_to_groups_is_stored_in_the_smaller_form(inner: int, dtype: str, tmp_path: Path) -> None:
+    """A row of integers has a scale and a zero point of its own, twelve bytes: more than a few groups' halves."""
+    text = f"(float[8,{inner}] x) => (float[8,96] y) {{ y = MatMul(x, w) }}"
+    graph = clean(text_model(text, w=weight(96, inner).T.copy()))
+    plan = make_quant_plan(graph, replace(PLACEMENT, four_bits="group"), Recipe.named("w4g128"))
+    path = write(graph, tmp_path / "m.tflite", plan)
+    details = [one for one in Interpreter(str(path)).get_tensor_details() if one["name"].startswith("w/offsets")]
+    (offsets,) = [one for one in details if one["dtype"] != np.float32]
+    assert offsets["shape"].tolist() == [96, inner // 128]
+    assert np.dtype(offsets["dtype"]).name == dtype
+    x = feed(graph)
+    want = answer(write(with_real_weights(graph, plan), tmp_path / "real.tflite"), x)
+    assert sqnr(want, answer(path, x)) > 30
 
 
 # --- 16 bits ---------------------------------------------------------------------------------------------------------

@@ -132,3 +132,11 @@ def test_a_format_without_a_form_says_so() -> None:
     found = stored(model, "w8a8-dynamic", placement=nothing)
     assert found.weights == {}
     assert found.kept == {"MatMul_0": "MatMul has no form here whose weights are stored in few bits"}
+
+
+def test_a_rule_stores_in_half_precision_what_another_keeps_small() -> None:
+    model = network("h = MatMul(x, w) y = MatMul(h, v)", w=numbers(32, 24), v=numbers(24, 9))
+    first = next(node.name for node in model.graph) or ""
+    found = stored(model, "w8", Rule("fp16", name=first))
+    assert (found.halves, list(found.weights)) == (("w",), ["v"])
+    assert found.floats[first] == "its weights stored as fp16"

@@ -19,6 +19,9 @@ __all__ = ["as_matrices", "as_vectors", "dense", "product"]
 _MAX_TERMS = 1 << 24
 """Products of integers, which have no kernel, are held one by one before they are summed: no more than these."""
 
+_SCALE_BYTES = 12
+"""What a row of integers holds beside them: a scale of four bytes and a zero point of eight."""
+
 
 def dense(b: Builder, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias`` over the last axis of `x`; `weight` is [out, in], `bias` a constant [out]."""
@@ -36,9 +39,16 @@ def _grouped(b: Builder, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
         return found
     size = integers.group_size(weight)
     apart = b.reshape(x, [*x.shape[:-1], x.shape[-1] // size, size])
-    offsets = quantize_weight(weight.offsets.data, 0)
-    small = Tensor(weight.offsets.name, offsets.values.shape, "int8", offsets.values, offsets.params)
+    small = _small_offsets(weight.offsets.name, weight.offsets.data)
     return b.add(found, _dense(b, b.reduce("SUM", apart, [-1], keep=False), b.dequantize(small), None))
+
+
+def _small_offsets(name: str, offsets: np.ndarray) -> Tensor:
+    """In 8 bits by rows, or in half precision where rows are so short that their scales and zeros would be larger."""
+    if offsets.shape[1] <= _SCALE_BYTES and float(np.abs(offsets).max()) < float(np.finfo("float16").max):
+        return Tensor(name, offsets.shape, "float16", offsets.astype("float16"))
+    rounded = quantize_weight(offsets, 0)
+    return Tensor(name, rounded.values.shape, "int8", rounded.values, rounded.params)
 
 
 def _dense(b: Builder, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
