@@ -16,7 +16,7 @@ import numpy as np
 from edgekit.errors import ConversionError
 from edgekit.spec import TensorSpec
 
-__all__ = ["OutputParity", "Parity", "compare", "match_inputs", "match_outputs"]
+__all__ = ["OutputParity", "Parity", "compare", "largest_difference", "match_inputs", "match_outputs"]
 
 Answers = Sequence[Mapping[str, np.ndarray]]
 
@@ -128,6 +128,15 @@ def _compare_output(want: list[np.ndarray], have: list[np.ndarray]) -> OutputPar
         same = np.concatenate([(w.argmax(-1) == h.argmax(-1)).ravel() for w, h in rows])
         agreement = float(same.mean())
     return OutputParity(float(np.abs(error).max()), value_range(flat), sqnr_db, agreement)
+
+
+def largest_difference(expected: np.ndarray, got: np.ndarray) -> float:
+    """Of two arrays of one shape. Infinities of one sign are equal, so is NaN; beside a number either is infinite."""
+    want, have = np.asarray(expected, "float64"), np.asarray(got, "float64")
+    is_equal = (want == have) | (np.isnan(want) & np.isnan(have))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(is_equal, 0.0, np.abs(want - have))
+    return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
 
 
 def value_range(values: np.ndarray) -> float:

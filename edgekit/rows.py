@@ -1,9 +1,11 @@
-"""Files of arrays, .npy and .npz, whole or one index of the first axis after the other, in constant memory."""
+"""Files of arrays, .npy and .npz, whole or an index of the first axis at a time, and of text by lines, as samples."""
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,47 +13,55 @@ import numpy as np
 
 from edgekit.errors import InputError
 
-__all__ = ["RowFile", "load_arrays", "open_rows"]
+__all__ = ["ROW_SUFFIXES", "RowFile", "load_arrays", "open_rows"]
 
-_BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
-"""What NumPy and zipfile raise on files that are not what their names say."""
+ROW_SUFFIXES = (".npy", ".npz", ".txt")
+"""Of files that hold many samples."""
+
+_BROKEN = (
+    *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What NumPy and zipfile raise on files that are not what their names say: MemoryError where a header asks for
+terabytes, RuntimeError for archives that are encrypted or packed in a way Python does not know."""
 
 _UNNAMED = "arr_0"
 """The name `numpy.savez` gives to an array that was passed without one."""
 
 
 class RowFile(Protocol):
-    """A file whose arrays have samples along their first axis."""
+    """A file whose arrays have samples along their first axis, or a text whose lines they are."""
 
     def __len__(self) -> int: ...
 
     def rows(self, chosen: Sequence[int]) -> Iterator[Any]:
-        """The rows at the indices `chosen`, which ascend: an array each, or a dict of arrays by name."""
+        """The rows at the indices `chosen`, which ascend: an array each, a dict of arrays by name, or a text."""
 
 
 def load_arrays(path: Path) -> Any:
     """The array in a .npy file, or the arrays by name in an .npz file. Raises InputError; opens nothing pickled."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
+        with path.open("rb") as file:  # NumPy leaves it open itself where an archive is broken
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
             return _bare({name: loaded[name] for name in loaded.files})
     except _BROKEN as error:
         raise _unreadable(path, error) from error
 
 
 def open_rows(path: Path) -> RowFile:
-    """The rows of a .npy or .npz file. Raises InputError if it cannot be read or has none."""
+    """The rows of a .npy, .npz or .txt file. Raises InputError if it cannot be read or has none."""
+    kinds: dict[str, Callable[[Path], RowFile]] = {".npy": _Mapped, ".npz": _Archive, ".txt": _Text}
     try:
-        file: RowFile = _Mapped(path) if path.suffix.lower() == ".npy" else _Archive(path)
+        file = kinds[path.suffix.lower()](path)
         count = len(file)
     except InputError:
         raise
     except _BROKEN as error:
         raise _unreadable(path, error) from error
     if not count:
-        raise InputError(f"{path} holds no samples", hint="the first axis runs over samples")
+        raise InputError(f"{path} holds no samples", hint="the first axis, or the lines, are samples")
     return file
 
 
@@ -64,7 +74,8 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "pickle" in said.lower() or "object" in said.lower():
         return InputError(f"{path} is pickled, which can hold code", hint="save plain arrays: np.save, np.savez")
-    return InputError(f"{path} cannot be read as {path.suffix}: {said}", hint="is it whole, and written by NumPy?")
+    hint = "save it as UTF-8" if path.suffix.lower() == ".txt" else "is it whole, and written by NumPy?"
+    return InputError(f"{path} cannot be read as {path.suffix}: {said}", hint=hint)
 
 
 class _Mapped:
@@ -87,6 +98,28 @@ class _Mapped:
         array = self._open()
         for index in chosen:
             yield np.array(array[index])
+
+
+class _Text:
+    """A file of UTF-8 text, of which each line is a sample that is not blank."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _lines(self) -> Iterator[str]:
+        with self._path.open(encoding="utf-8-sig") as file:
+            yield from filter(None, map(str.strip, file))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._lines())
+
+    def rows(self, chosen: Sequence[int]) -> Iterator[str]:
+        wanted = iter(chosen)
+        next_one = next(wanted, None)
+        for index, line in enumerate(self._lines()):
+            if index == next_one:
+                yield line
+                next_one = next(wanted, None)
 
 
 class _Archive:

@@ -44,11 +44,21 @@ __all__ = ["COMMAND"]
 )
 @click.option("--road", default="", metavar="WORD", help="Take only this road: hub, or one that --dry-run shows.")
 @click.option("--recipe", metavar="NAME|FILE", help="Named or own rules, in place of --precision.")
-@click.option("--calibration-data", type=click.Path(), metavar="PATH", help="Typical inputs, needed for int8.")
+@click.option(
+    "--calibration-data",
+    metavar="PATH|random[:N]",
+    help="Typical inputs, needed for int8: a folder or file. `random` is noise, and is marked as such.",
+)
 @click.option("--num-samples", type=click.IntRange(min=1), metavar="N", help="Use at most so many of them.")
 @click.option("--eval-data", metavar="PATH|NAME", help="Labeled data a form of int8 is searched by, as evaluate takes.")
 @click.option("--metric", metavar="NAME", help="Of --eval-data; agreement, with the source, needs no labels.")
 @click.option("--max-drop", metavar="PERCENT", help="Search the form of int8 that loses no more of the metric.")
+@click.option(
+    "--min-sqnr",
+    "min_sqnr_db",
+    metavar="DB",
+    help="Search the form of int8 that keeps so much signal to noise against the source; with --max-drop, both.",
+)
 @click.option("--processing", metavar="NAME|FILE", help="How files become inputs; by default the model card's.")
 @options.seed
 @options.force
@@ -65,7 +75,7 @@ def COMMAND(source: str, output: str | None, as_json: bool, **settings: object) 
 
     place = output or f"{source.replace(':', '-') if is_model_name(source) else Path(source).stem}.edge"
     with steps() as say:
-        report = convert(source, place, progress=say, **settings)  # type: ignore[arg-type]
+        report = convert(source, place, progress=say, counting=say.count, **settings)  # type: ignore[arg-type]
     for line in report.notes:
         note(f"note: {line}")
     answer(report, lambda: view(report, place), schema="edgekit.conversion", as_json=as_json)

@@ -11,21 +11,24 @@ from typing import Any
 
 from edgekit import __version__
 from edgekit.bundle import BundleWriter
-from edgekit.card import find_card
-from edgekit.conversion.accuracy import Judge
+from edgekit.card import Card, find_card
+from edgekit.conversion.accuracy import MAX_LOSS, Judge
 from edgekit.conversion.calibration import CalibrationData
 from edgekit.conversion.fixing import fix_sizes
 from edgekit.conversion.given import Beside, Given, OwnData, Planner, find_given
-from edgekit.conversion.job import ConversionReport, Job, VariantReport
+from edgekit.conversion.job import Job
+from edgekit.conversion.offered import read_offered
 from edgekit.conversion.reference import make_reference
-from edgekit.conversion.wish import Wanted, make_wish, searched
+from edgekit.conversion.remembering import declare_state
+from edgekit.conversion.reports import ConversionReport, VariantReport
+from edgekit.conversion.wish import Wanted, Wish, make_wish, searched
 from edgekit.converter import SourceModel, SourceOptions, parse_input_shape
 from edgekit.errors import EdgekitError, InputError
 from edgekit.plan import PlannedVariant, make_plan
 from edgekit.processing import Processing
 from edgekit.recipe import Recipe
 from edgekit.registry import CONVERTERS
-from edgekit.samples import Samples, read_samples
+from edgekit.samples import Samples
 from edgekit.target import Target
 
 __all__ = ["ConversionReport", "VariantReport", "convert"]
@@ -44,16 +47,18 @@ def convert(
     format: str | Sequence[str] | None = None,
     road: str = "",
     recipe: Recipe | str | Path | None = None,
-    calibration_data: str | Path | None = None,
+    calibration_data: Any = None,
     num_samples: int | None = None,
     eval_data: str | Path | None = None,
     metric: str | None = None,
     max_drop: float | str | None = None,
+    min_sqnr_db: float | str | None = None,
     processing: Processing | str | None = None,
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,
     progress: Callable[[str], None] | None = None,
+    counting: Callable[[int, int], None] | None = None,
 ) -> ConversionReport:
     """Turns a trained model into a bundle of files for a device, each verified against the source.
 
@@ -75,19 +80,25 @@ def convert(
         format: Of those the target takes; all of them by default.
         road: Take only this one, such as ``"hub"``; a dry run shows those there are.
         recipe: Rules of one's own in place of `precision`.
-        calibration_data: Images, .npy, .npz or .wav, or a folder of them; needed for int8.
+        calibration_data: Needed for int8: images, .npy, .npz, .wav or .txt, or a folder of them; an array or a list of
+            samples, or whatever gives one after the other, see `edgekit.conversion.offered.read_offered`;
+            ``"random"`` or ``"random:64"`` for noise, which is marked as such.
         num_samples: Use at most so many of them.
         eval_data: Labeled data as `edgekit.evaluate` takes them, by which a recipe is searched for; by default, for a
             model by name its own, else the samples held out from calibration, without labels.
         metric: Of `eval_data`, by default what the data call for; ``"agreement"`` with the source needs no labels.
         max_drop: How much of the metric may be lost, in percent, such as 0.5: int8 is then the recipe ``"auto"``, the
-            form of 8 bits that is found to keep it. ``auto`` without it keeps 99 % agreement, or 20 dB.
+            form of 8 bits that is found to keep it. ``auto`` without it keeps 99 % agreement, or 20 dB. More than 2
+            also loosens what a model by name is held to.
+        min_sqnr_db: Signal to noise against the source, in dB, that must be kept on the samples held out from
+            calibration: int8 is then searched for too. Beside `max_drop` or `metric` both must hold.
         processing: How they become feeds: a `Processing`, the name of a preset, or a .json file. By default that of
             the model's card, if the model is known.
         seed: Of the random feeds.
         force: Replace an existing bundle.
         dry_run: Only decide; nothing is read but the source's kind, nothing is written.
         progress: Called with a line at each step.
+        counting: Called within a step with how many samples, of how many, are done.
 
     Raises:
         ArtifactError: The source is missing, corrupt or of no format edgekit reads.
@@ -95,19 +106,17 @@ def convert(
         UnsupportedError: Nothing of what was asked for is possible; every reason is listed.
     """
     say = progress or (lambda line: None)
-    wanted = Wanted(eval_data, metric, max_drop, seed)
-    recipes = searched(_recipes(precision, recipe), wanted)
-    options = SourceOptions(tuple(map(parse_input_shape, _names(input_shape))))
-    beside = Beside(weights, options, example_inputs, dynamic_shapes, seed)
-    given = find_given(source, beside, _planner(target, recipes, _names(format), road))
+    wanted = Wanted(eval_data, metric, max_drop, min_sqnr_db, seed)
+    beside = Beside(weights, _options(input_shape), example_inputs, dynamic_shapes, seed)
+    given = find_given(source, beside, _planner(target, _recipes(precision, recipe, wanted), _names(format), road))
     if dry_run:
         return ConversionReport(given.plan, None, tuple(map(_planned, given.plan.variants)), given.notes)
     with BundleWriter(Path(output), force=force) as writer:
-        samples, own = _samples(given, calibration_data, num_samples)
+        samples, own = _samples(given, calibration_data, num_samples, seed)
         say(f"reading {given.plan.source} ({given.reader.name})")
         path = given.place(writer.stage)
-        with closing(_opened(given, path, options, writer.stage)) as opened:
-            data = _data(given, opened, path, processing, samples, own, is_own=calibration_data is None)
+        with closing(_opened(given, path, beside.options, writer.stage, card := find_card(path))) as opened:
+            data = _data(given, opened, card, processing, samples, own, counting, is_own=calibration_data is None)
             provenance = _provenance(given, path, opened, data, seed)
             return _job(given, own, opened, data, wanted, provenance, writer, say).run(provenance)
 
@@ -125,16 +134,17 @@ def _job(
     """All that is gathered, with the source's own answers and what is wanted of a recipe that is searched for."""
     say("asking the source for its own answers")
     reference = make_reference(opened, data.held_out, data.description, wanted.seed)
-    judge = _judge(given, own, data, opened)
     wish = make_wish(replace(wanted, own=own.dataset), opened, data, given.plan, provenance)
+    judge = _judge(given, own, data, opened, wish)
     return Job(given.stem, given.plan, opened, data, reference, writer, say, judge, wish)
 
 
-def _opened(given: Given, path: Path, options: SourceOptions, stage: Path) -> SourceModel:
-    """The source read, and the sizes fixed that it leaves open and the user gives."""
+def _opened(given: Given, path: Path, options: SourceOptions, stage: Path, card: Card | None) -> SourceModel:
+    """The source read, with the sizes that it leaves open and the user gives, and the state that its card knows."""
     source = given.reader.read(path, stage / "source")
     try:
-        return fix_sizes(source, options.input_shapes, stage)
+        sized = fix_sizes(source, options.input_shapes, stage)
+        return declare_state(sized, card.state if card else (), stage)
     except EdgekitError:
         source.close()
         raise
@@ -145,11 +155,11 @@ def _planner(target: str | Target, recipes: Sequence[Recipe], formats: Sequence[
     return lambda name, reader: make_plan(name, reader, chosen, recipes, formats, converters, road)
 
 
-def _samples(given: Given, path: str | Path | None, limit: int | None) -> tuple[Samples | None, OwnData]:
+def _samples(given: Given, offered: Any, limit: int | None, seed: int) -> tuple[Samples | None, OwnData]:
     """What is calibrated on: the user's samples, else those of the family's data; and these data themselves."""
-    needs = given.plan.needs_calibration and path is None
+    needs = given.plan.needs_calibration and offered is None
     own = OwnData.of(given, is_needed=needs)
-    samples = read_samples(Path(path), limit=limit) if path is not None else own.calibration(limit)
+    samples = own.calibration(limit) if offered is None else read_offered(offered, limit=limit, seed=seed)
     if needs and samples is None:
         raise InputError("int8 needs calibration data", hint="--calibration-data FOLDER with 100 or so typical inputs")
     return samples, own
@@ -158,15 +168,16 @@ def _samples(given: Given, path: str | Path | None, limit: int | None) -> tuple[
 def _data(
     given: Given,
     opened: SourceModel,
-    path: Path,
+    card: Card | None,
     processing: Processing | str | None,
     samples: Samples | None,
     own: OwnData,
+    counting: Callable[[int, int], None] | None,
     *,
     is_own: bool,
 ) -> CalibrationData:
     make_feeds = given.model.family.feeds if is_own and given.model is not None else None
-    data = CalibrationData.gather(opened.signature, find_card(path), processing, samples, make_feeds)
+    data = CalibrationData.gather(opened.signature, card, processing, samples, make_feeds, counting)
     data.notes += [*given.notes, *([own.note] if own.note else [])]
     return data
 
@@ -175,12 +186,18 @@ def _names(value: str | Sequence[str] | None) -> list[str]:
     return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
-def _recipes(precision: str | Sequence[str], recipe: Recipe | str | Path | None) -> list[Recipe]:
+def _options(input_shape: str | Sequence[str]) -> SourceOptions:
+    return SourceOptions(tuple(map(parse_input_shape, _names(input_shape))))
+
+
+def _recipes(precision: str | Sequence[str], recipe: Recipe | str | Path | None, wanted: Wanted) -> list[Recipe]:
     if isinstance(recipe, Recipe):
-        return [recipe]
+        return searched([recipe], wanted)
     if recipe is not None:
-        return [Recipe.from_file(Path(recipe)) if str(recipe).endswith(".json") else Recipe.named(str(recipe))]
-    return list({r.name: r for r in map(Recipe.named, _names(precision))}.values())
+        return searched(
+            [Recipe.from_file(Path(recipe)) if str(recipe).endswith(".json") else Recipe.named(str(recipe))], wanted
+        )
+    return searched(list({r.name: r for r in map(Recipe.named, _names(precision))}.values()), wanted)
 
 
 def _planned(variant: PlannedVariant) -> VariantReport:
@@ -195,20 +212,20 @@ def _planned(variant: PlannedVariant) -> VariantReport:
     )
 
 
-def _judge(given: Given, own: OwnData, data: CalibrationData, opened: SourceModel) -> Judge | None:
+def _judge(given: Given, own: OwnData, data: CalibrationData, opened: SourceModel, wish: Wish) -> Judge | None:
     if given.model is None or own.dataset is None:
         return None
-    return Judge(given.model, own.dataset, data.processing, opened)
+    allowed = max(MAX_LOSS, wish.max_drop or 0.0)
+    return Judge(given.model, own.dataset, data.processing, opened, allowed)
 
 
 def _provenance(given: Given, path: Path, opened: SourceModel, data: CalibrationData, seed: int) -> dict[str, Any]:
-    samples = data.samples
     return {
         "source": {"name": given.plan.source, "kind": opened.kind, "sha256": _hash(path)},
         "card": data.card.name if data.card else None,
         "weights": given.model.weights.about if given.model else None,
         "tools": {"edgekit": __version__, **opened.versions},
-        "calibration": {"sha256": samples.sha256, "samples": len(samples)} if samples is not None else None,
+        "calibration": data.provenance(),
         "seed": seed,
         "notes": [*opened.notes, *data.notes],
     }

@@ -13,7 +13,7 @@ from edgekit.conversion.reference import Reference, with_sizes
 from edgekit.converter import Feeds, SourceModel, Written
 from edgekit.errors import ConversionError
 from edgekit.opening import own_runtimes
-from edgekit.parity import OutputParity, Parity, compare, match_outputs, value_range
+from edgekit.parity import OutputParity, Parity, compare, largest_difference, match_outputs, value_range
 from edgekit.recipe import DYNAMIC, STATIC, Recipe
 from edgekit.registry import RUNTIMES
 from edgekit.spec import Signature
@@ -74,8 +74,9 @@ class Accepted:
         for name, theirs in self.output_names.items():
             want = [np.asarray(expected[i][name], dtype="float64") for i in places]
             have = [np.asarray(self.trial.outputs[i][theirs], dtype="float64") for i in places]
-            worst = max((float(np.abs(w - h).max()) for w, h in zip(want, have, strict=True) if w.size), default=0.0)
-            spread = value_range(np.concatenate([w.ravel() for w in want])) if any(w.size for w in want) else 1.0
+            worst = max(map(largest_difference, want, have), default=0.0)
+            numbers = np.concatenate([w[np.isfinite(w)] for w in want])
+            spread = value_range(numbers) if numbers.size else 1.0
             limits[name] = float(f"{2 * worst + 1e-4 * spread:.6g}")
         return limits
 

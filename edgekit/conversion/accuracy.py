@@ -31,7 +31,7 @@ MAX_SAMPLES = 300
 """Test samples a conversion is judged by: `evaluate` takes all."""
 
 MAX_LOSS = 0.02
-"""What an int8 file may lose of a metric that is a share of 1."""
+"""What an int8 file may lose of a metric that is a share of 1, unless the user allows more."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,18 @@ class Accuracy:
 
 @dataclass
 class Judge:
-    """Test data, and what the source itself reaches on them."""
+    """Test data, and what the source itself reaches on them.
+
+    Attributes:
+        allowed: What an int8 file may lose, as a share. It is `MAX_LOSS`, or more where the user allows more; to less
+            a search has held the file already, by all of the data and not by `MAX_SAMPLES` of them.
+    """
 
     model: Model
     dataset: Dataset
     processing: Processing
     source: SourceModel
+    allowed: float = MAX_LOSS
 
     @cached_property
     def samples(self) -> Samples:
@@ -103,7 +109,7 @@ class Judge:
             value = self._score(run, as_written(self.source.signature, accepted))
         metric = METRICS.get(self.model.family.metric)
         found = value, self.source_value, len(self.samples), self.dataset.name
-        return Accuracy(metric.name, *found, metric.is_higher_better)
+        return Accuracy(metric.name, *found, metric.is_higher_better, allowed=self.allowed)
 
     def _score(self, run: Run, signature: Signature) -> float:
         return score(self.model.family, run, self.samples, signature, processing=self.processing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +25,7 @@ from edgekit.registry import METRICS
 from edgekit.samples import Samples, read_samples
 from edgekit.spec import Signature
 
-__all__ = ["AGREEMENT", "Goal", "parse_drop"]
+__all__ = ["AGREEMENT", "Goal", "parse_decibels", "parse_drop"]
 
 AGREEMENT = "agreement"
 """The metric of data without truths: how often the largest number of the output is where the source has it."""
@@ -43,6 +44,21 @@ def parse_drop(text: str | float) -> float:
     if not 0 <= percent <= 100:
         raise InputError(f"{text!r} is no percentage", hint="--max-drop 0.5 allows to lose half a percent")
     return percent / 100
+
+
+def parse_decibels(value: str | float) -> float:
+    """``"25"``, or ``"25 dB"``, as a number.
+
+    Raises:
+        InputError: It is no number above 0.
+    """
+    try:
+        decibels = float(str(value).strip().lower().removesuffix("db"))
+    except ValueError:
+        decibels = math.nan
+    if not 0 < decibels < math.inf:
+        raise InputError(f"{value!r} is no signal to noise in dB", hint="--min-sqnr 20 allows an error of a tenth")
+    return decibels
 
 
 @dataclass
@@ -75,14 +91,25 @@ class Goal:
         found = self.source_accuracy
         return Bar(found.metric, self.max_drop, found.is_higher_better)
 
-    @cached_property
+    @property
     def source_accuracy(self) -> Accuracy:
         """What the source itself reaches.
 
         Raises:
             InputError: The data cannot be read, do not fit the model, or lack the truth the metric needs.
         """
-        return self._accuracy(self.source.run, self.source.signature, None)
+        return self._asked[0]
+
+    @property
+    def seconds(self) -> float:
+        """What asking the source took, and about what judging a file will."""
+        return self._asked[1]
+
+    @cached_property
+    def _asked(self) -> tuple[Accuracy, float]:
+        started = time.monotonic()
+        found = self._accuracy(self.source.run, self.source.signature, None)
+        return found, time.monotonic() - started
 
     def judge(self, file: Path, accepted: Accepted) -> Accuracy:
         """What a written file reaches in the runtime it was accepted in, run in a child.
@@ -101,7 +128,7 @@ class Goal:
 
     def _accuracy(self, run: Run, signature: Signature, source_value: float | None) -> Accuracy:
         if self.metric == AGREEMENT:
-            return self._agreement(run, signature)
+            return self._agreement(self._source_answers if source_value is None else self._answers(run, signature))
         answering = _Answering(run, signature, self.processing, self.metric)
         found = evaluate(answering, self.data, metric=self.metric, num_samples=self.limit, seed=self.seed)
         value = found.value if source_value is None else source_value
@@ -121,9 +148,8 @@ class Goal:
         parts = (part for sample in self._samples for part in self.processing.batches(sample.value, signature))
         return [dict(run(part)) for part in parts]
 
-    def _agreement(self, run: Run, signature: Signature) -> Accuracy:
-        expected = self._source_answers
-        share = compare(expected, self._answers(run, signature), data=str(self.data)).top1_agreement
+    def _agreement(self, answers: list[dict[str, np.ndarray]]) -> Accuracy:
+        share = compare(self._source_answers, answers, data=str(self.data)).top1_agreement
         if share is None:
             raise InputError(
                 "the model's outputs are single numbers, of which none is the largest",

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgekit.bundle import Artifact, Bundle, BundleWriter, Golden
+from edgekit.bundle import Artifact, BundleWriter, Golden
 from edgekit.conversion.acceptance import Accepted, accept
 from edgekit.conversion.accuracy import Accuracy, Judge
 from edgekit.conversion.calibration import CalibrationData
-from edgekit.conversion.gate import SpeedComparison, compare_speed
+from edgekit.conversion.comparing import FormatFile, explain_formats
+from edgekit.conversion.gate import SpeedComparison, TimedFile, compare_speed
 from edgekit.conversion.preparing import Preparation
 from edgekit.conversion.reference import Reference, open_sizes
+from edgekit.conversion.reports import ConversionReport, VariantReport
 from edgekit.conversion.searching import Found
 from edgekit.conversion.tuning import SENSITIVE_SAMPLES, Bench, Tuner
 from edgekit.conversion.wish import Wish
@@ -26,66 +27,18 @@ from edgekit.plan import Plan, PlannedVariant, Road
 from edgekit.recipe import FLOATS, Recipe
 from edgekit.registry import CONVERTERS
 
-__all__ = ["ConversionReport", "Job", "VariantReport"]
+__all__ = ["Job"]
 
 _REFUSALS = (UnsupportedError, ConversionError, ArtifactError, UnavailableError)
 
 
-@dataclass(frozen=True)
-class VariantReport:
-    """What became of one file that was asked for.
-
-    Attributes:
-        recipe: Name of the recipe that was asked for.
-        status: ``"written"``, ``"refused"``, or of a dry run ``"planned"``.
-        reason: Why it was refused; of a written file, which roads failed before the one that was taken.
-        parity: Against the source, see `edgekit.parity.Parity`.
-        int8_macs_share: Share of multiply-accumulates that the engine really prepared in 8-bit integers.
-        speed: How an int8 file was timed against fp32 of its engine; None where it was not.
-        accuracy: Of a model by name: its metric beside the source's, see `edgekit.conversion.accuracy.Accuracy`.
-    """
-
-    name: str
-    format: str
-    precision: str
-    recipe: str
-    status: str
-    reason: str = ""
-    road: str = ""
-    size_bytes: int | None = None
-    parity: dict[str, Any] | None = None
-    int8_macs_share: float | None = None
-    speed: SpeedComparison | None = None
-    accuracy: Accuracy | None = None
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """What `convert` did. `unmet` are the precisions asked for that no file has: the answer to those was no."""
-
-    plan: Plan
-    bundle: Bundle | None
-    variants: tuple[VariantReport, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def unmet(self) -> tuple[str, ...]:
-        met = {v.recipe for v in self.variants if v.status != "refused"}
-        return tuple(dict.fromkeys(v.recipe for v in self.variants if v.recipe not in met))
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "plan": self.plan.to_json(),
-            "bundle": str(self.bundle.root) if self.bundle else None,
-            "variants": [asdict(variant) for variant in self.variants],
-            "unmet": list(self.unmet),
-            "notes": list(self.notes),
-        }
-
-
 @dataclass
 class _Attempt:
-    """What became of a variant so far; without `accepted` it is refused, and `failures` say why."""
+    """What became of a variant so far; without `accepted` it is refused, and `failures` say why.
+
+    Attributes:
+        seconds: What making and verifying the file took.
+    """
 
     road: str
     written: Written | None
@@ -96,6 +49,14 @@ class _Attempt:
     gate: str = ""
     search: Found | None = None
     recipe: Recipe | None = None
+    seconds: float | None = None
+
+    @property
+    def timed(self) -> TimedFile | None:
+        """The file that is timed; None where there is none."""
+        if self.written is None or self.accepted is None:
+            return None
+        return TimedFile(self.written.files[0], self.accepted.trial.input_names)
 
 
 @dataclass
@@ -116,7 +77,7 @@ class Job:
     @cached_property
     def preparation(self) -> Preparation:
         """The hub graph under the recipes; loaded when the first road through the hub is driven."""
-        return Preparation(self.source.exports["hub"], self.data.calibration, self.say)
+        return Preparation(self.source.exports["hub"], self.data.calibration, self.say, self.data.identity)
 
     @cached_property
     def tuner(self) -> Tuner:
@@ -136,12 +97,12 @@ class Job:
                 self._judge(self.judge, variant, made[variant.name])
             if variant.precision != "fp32" and made[variant.name].accepted is not None:
                 self._gate(variant, made)
-        reports, artifacts = [], []
+        reports, artifacts, apart = [], [], explain_formats(self._files())
         for variant in self.plan.variants:
             attempt = made[variant.name]
             artifact = self._store(variant, attempt) if attempt.accepted is not None else None
             artifacts.extend([artifact] if artifact else [])
-            reports.append(_report(variant, attempt, artifact))
+            reports.append(_report(variant, attempt, artifact, apart.get(variant.name, ())))
         if not artifacts:
             raise UnsupportedError("no file could be made", offenders=[f"{r.name}: {r.reason}" for r in reports])
         bundle = self.writer.commit(
@@ -150,20 +111,19 @@ class Job:
             processing=self.data.processing.to_json(),
             target=self.plan.target.name,
             golden=self._golden(),
-            statistics=_statistics(self.reference),
-            provenance={**provenance, **self._traces()},
+            statistics=self.reference.statistics(),
+            provenance={**provenance, **({"apart": apart} if apart else {}), **self._traces()},
         )
         skipped = [f"skipped {path}: {why}" for path, why in self.data.samples.skipped] if self.data.samples else []
         return ConversionReport(self.plan, bundle, tuple(reports), (*self.source.notes, *self.data.notes, *skipped))
 
     def _search(self, variant: PlannedVariant) -> _Attempt:
         """The file of the recipe that is found, or what is in the way of all that were tried."""
-        if not variant.roads:
+        if not variant.roads or self.source.hub_error:
             return self._make(variant)
         assert self.wish.bar is not None
         base = self._made.get(f"{variant.format}-fp32")
         converter = next(c for _, c in CONVERTERS if c.format == variant.format)
-        is_timed = self.plan.target.name == "host" and base is not None and base.written is not None
         bench = Bench(
             variant.format,
             lambda recipe, place: self._through_hub(
@@ -174,10 +134,15 @@ class Job:
             self.wish.bar,
             self.writer.stage / variant.name,
             self.wish.goal,
-            base.written.files[0] if is_timed and base is not None and base.written is not None else None,
+            base.timed if base is not None and self.plan.target.name == "host" else None,
             self.plan.target.threads or 1,
         )
-        found = self.tuner.find(bench, journal=self.wish.journal(variant.format), first=self._held())
+        found = self.tuner.find(
+            bench,
+            journal=self.wish.journal(variant.format),
+            first=self._held(),
+            seconds_a_trial=base.seconds if base is not None else None,
+        )
         if found.recipe is None:
             return _Attempt("", None, None, list(found.in_the_way), search=found)
         settled = replace(variant, recipe=replace(found.recipe, name=variant.recipe.name))
@@ -194,20 +159,46 @@ class Job:
         searches = {name: _without_times(made.search) for name, made in self._made.items() if made.search is not None}
         recipes = {v.name: (v.format, self._made[v.name].recipe or v.recipe) for v in self.plan.variants
                    if self._made[v.name].accepted is not None and self._made[v.name].road in v.hub_roads}  # fmt: skip
-        layers = layers_of_variants(self.preparation, recipes, self.plan.target, self.tuner if searches else None)
+        tuner = self.tuner if searches else None
+        layers = layers_of_variants(self.preparation, recipes, self.plan.target, tuner) if recipes else []
         return {**({"searches": searches} if searches else {}), **({"layers": layers} if layers else {})}
+
+    def _files(self) -> list[FormatFile]:
+        """Every file that was accepted, with its plan."""
+        files = []
+        for variant in self.plan.variants:
+            attempt = self._made[variant.name]
+            if attempt.accepted is None:
+                continue
+            recipe, is_ours = attempt.recipe or variant.recipe, attempt.road in variant.hub_roads
+            is_planned = is_ours and not recipe.precisions <= set(FLOATS)
+            placement = self.plan.target.placements.get(variant.format)
+            file = FormatFile(
+                variant.name,
+                variant.recipe.name,
+                recipe,
+                attempt.accepted.parity.sqnr_db,
+                attempt.accepted.trial.int8_macs_share,
+                "" if is_ours else attempt.road,
+                self.preparation.graph(recipe) if is_planned else None,
+                self.preparation.plan(recipe, placement) if is_planned else None,
+                self.tuner.known_sensitivity(recipe) if is_planned and variant.is_searched else None,
+            )
+            files.append(file)
+        return files
 
     def _make(self, variant: PlannedVariant) -> _Attempt:
         failures = [variant.refusal] if variant.refusal else []
         for road in variant.roads:
             self.say(f"{variant.name}: {road.name}")
+            started = time.monotonic()
             try:
                 written = self._drive(variant, road)
                 accepted = accept(written, variant.format, variant.recipe, self.source, self.reference)
             except _REFUSALS as error:
                 failures.append(f"{road.name}: {_reason(error)}")
                 continue
-            return _Attempt(road.name, written, accepted, failures)
+            return _Attempt(road.name, written, accepted, failures, seconds=time.monotonic() - started)
         return _Attempt("", None, None, failures)
 
     def _judge(self, judge: Judge, variant: PlannedVariant, attempt: _Attempt) -> None:
@@ -228,7 +219,7 @@ class Job:
     def _gate(self, variant: PlannedVariant, made: dict[str, _Attempt]) -> None:
         """Refuses a file of fewer bits that gains nothing over fp32 of its format, or loses."""
         attempt, base = made[variant.name], made.get(f"{variant.format}-fp32")
-        if base is None or base.written is None:
+        if base is None or base.written is None or base.timed is None:
             attempt.gate = "not held against fp32: there is no fp32 file of this format"
             return
         assert attempt.written is not None
@@ -236,7 +227,7 @@ class Job:
         if variant.precision == "fp16":
             attempt.gate = "not timed: its arithmetic is that of fp32"
         elif self.plan.target.name == "host":
-            self._time(variant, attempt, base.written)
+            self._time(variant, attempt, base.timed)
         else:
             attempt.gate = "not timed: the target is not this machine"
         size, base_size = (sum(p.stat().st_size for p in w.files) for w in (attempt.written, base.written))
@@ -244,18 +235,20 @@ class Job:
             attempt.failures.append(f"no smaller than fp32 ({size} against {base_size} bytes), and not faster")
             attempt.accepted = None
 
-    def _time(self, variant: PlannedVariant, attempt: _Attempt, base: Written) -> None:
-        assert attempt.written is not None
+    def _time(self, variant: PlannedVariant, attempt: _Attempt, base: TimedFile) -> None:
+        assert attempt.timed is not None
         assert attempt.accepted is not None
         self.say(f"{variant.name}: timing it against fp32")
         runtime = attempt.accepted.runtime
-        attempt.speed = compare_speed(
-            attempt.written.files[0],
-            base.files[0],
-            format=variant.format,
-            runtime=runtime,
-            threads=self.plan.target.threads or 1,
-        )
+        threads = self.plan.target.threads or 1
+        try:
+            attempt.speed = compare_speed(
+                attempt.timed, base, self.reference.feeds, format=variant.format, runtime=runtime, threads=threads
+            )
+        except ConversionError as error:
+            attempt.failures.append(str(error))
+            attempt.accepted = None
+            return
         attempt.gate = f"not measurably slower than fp32 in {runtime}, on the machine that made it"
         if attempt.speed.verdict == "slower":
             attempt.failures.append(f"slower than what it would replace: {attempt.speed}")
@@ -345,6 +338,7 @@ class Job:
 def _without_times(found: Found) -> dict[str, Any]:
     """What a search tried, without what differs from run to run: a bundle has the same bytes each time."""
     data = found.to_json()
+    del data["estimate"]
     for trial in data["trials"]:
         trial["outcome"].pop("time_ratio")
     return data
@@ -362,7 +356,9 @@ def _golden_count(reference: Reference) -> int:
     return min(2, len(reference.feeds))
 
 
-def _report(variant: PlannedVariant, attempt: _Attempt, artifact: Artifact | None) -> VariantReport:
+def _report(
+    variant: PlannedVariant, attempt: _Attempt, artifact: Artifact | None, apart: Sequence[str]
+) -> VariantReport:
     return VariantReport(
         name=variant.name,
         format=variant.format,
@@ -376,24 +372,6 @@ def _report(variant: PlannedVariant, attempt: _Attempt, artifact: Artifact | Non
         int8_macs_share=artifact.facts["int8_macs_share"] if artifact else None,
         speed=attempt.speed,
         accuracy=attempt.accuracy,
+        apart=tuple(apart),
+        estimate=attempt.search.estimate if attempt.search is not None else None,
     )
-
-
-def _statistics(reference: Reference) -> dict[str, Any]:
-    """Mean, spread and extremes of inputs and outputs, for judging drift later."""
-    feeds, answers = (
-        (reference.real, reference.real_answers) if reference.real else (reference.random, reference.random_answers)
-    )
-    return {
-        "data": reference.data if reference.real else "fixed random feeds",
-        "inputs": {name: _summary([feed[name] for feed in feeds]) for name in feeds[0]},
-        "outputs": {name: _summary([answer[name] for answer in answers]) for name in answers[0]},
-    }
-
-
-def _summary(arrays: Sequence[np.ndarray]) -> dict[str, float]:
-    flat = np.concatenate([np.asarray(array, dtype="float64").ravel() for array in arrays])
-    if not flat.size:
-        return {}
-    values = {"mean": flat.mean(), "std": flat.std(), "min": flat.min(), "max": flat.max()}
-    return {name: float(f"{float(value):.6g}") for name, value in values.items()}

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.cache import cache_folder
 from edgekit.converter import Feeds
 from edgekit.recipe import FLOATS, STATIC, Recipe
 from edgekit.target import Placement
@@ -34,11 +35,13 @@ class Preparation:
         hub: Path of the hub file.
         calibration: Gives the calibration feeds from the start, one at a time.
         say: Called with a line at each step.
+        identity: Of the calibration feeds; empty keeps nothing of an observation that is interrupted.
     """
 
     hub: Path
     calibration: Callable[[], Iterator[Feeds]]
     say: Callable[[str], None]
+    identity: str = ""
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
     @cached_property
@@ -60,13 +63,15 @@ class Preparation:
     def statistics(self, recipe: Recipe) -> Statistics:
         """What calibration showed of that graph's activations: once for every format, and every observer it answers."""
         from edgekit.quantize import observe
+        from edgekit.quantize.checkpoints import Checkpoint
         from edgekit.quantize.histograms import SOLVERS
 
         key = ("statistics", _changes(recipe))
         known: Statistics | None = self._made.get(key)
         if known is None or (recipe.observer in SOLVERS and known.observer not in SOLVERS):
             self.say("observing activations on the calibration data")
-            known = observe(self.graph(recipe), self.calibration(), observer=recipe.observer)
+            kept = Checkpoint(cache_folder() / "observations", self.identity, self.say) if self.identity else None
+            known = observe(self.graph(recipe), self.calibration(), observer=recipe.observer, checkpoint=kept)
             self._made[key] = known
         seen, observer = known, recipe.observer
         solved: Statistics = self._once(

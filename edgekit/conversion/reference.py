@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,15 @@ class Reference:
     @property
     def answers(self) -> list[Mapping[str, np.ndarray]]:
         return [*self.real_answers, *self.random_answers]
+
+    def statistics(self) -> dict[str, Any]:
+        """Mean, spread and extremes of inputs and outputs, for judging drift later."""
+        feeds, answers = (self.real, self.real_answers) if self.real else (self.random, self.random_answers)
+        return {
+            "data": self.data if self.real else "fixed random feeds",
+            "inputs": {name: _summary([feed[name] for feed in feeds]) for name in feeds[0]},
+            "outputs": {name: _summary([answer[name] for answer in answers]) for name in answers[0]},
+        }
 
 
 def make_reference(source: SourceModel, real: Sequence[Feeds], data: str, seed: int) -> Reference:
@@ -161,3 +171,11 @@ def _neighbor(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return array
     toward = np.where(rng.integers(0, 2, array.shape).astype(bool), np.inf, -np.inf).astype(array.dtype)
     return np.asarray(np.nextafter(array, toward), array.dtype)
+
+
+def _summary(arrays: Sequence[np.ndarray]) -> dict[str, float]:
+    flat = np.concatenate([np.asarray(array, dtype="float64").ravel() for array in arrays])
+    if not flat.size:
+        return {}
+    values = {"mean": flat.mean(), "std": flat.std(), "min": flat.min(), "max": flat.max()}
+    return {name: float(f"{float(value):.6g}") for name, value in values.items()}

@@ -8,9 +8,10 @@ trial is written down at once, so that a search that was killed goes on where it
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgekit.recipe import Recipe
 __all__ = ["Budget", "Estimate", "Found", "Trial", "search"]
 
 _SLOWER = "slower"
+_SHOWN = 3
 _TAKES = 8
 """Exclusions tried before the next step has its turn."""
 
@@ -34,18 +36,33 @@ class Budget:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search will cost at most, said before it begins."""
+    """What a search will cost at most, said before it begins.
+
+    Attributes:
+        trials: Files that may be tried.
+        known: How many of them are read from the journal and take no time.
+        seconds: For the others.
+        is_limit: Whether `seconds` is where the budget ends it, and not what so many files take.
+    """
 
     trials: int
+    known: int
     seconds: float
+    is_limit: bool
 
     @classmethod
-    def of(cls, budget: Budget, seconds_a_trial: float) -> Estimate:
-        """From what making, verifying and timing one file takes."""
-        return cls(budget.max_trials, min(budget.max_seconds, budget.max_trials * seconds_a_trial))
+    def of(cls, budget: Budget, seconds_a_trial: float | None, known: int = 0) -> Estimate:
+        """From what making and verifying one file takes; None where none was made yet."""
+        known = min(known, budget.max_trials)
+        new = budget.max_trials - known
+        seconds = new * (seconds_a_trial if seconds_a_trial is not None else math.inf) if new else 0.0
+        return cls(budget.max_trials, known, min(seconds, budget.max_seconds), seconds >= budget.max_seconds)
 
     def __str__(self) -> str:
-        return f"at most {self.trials} files are tried, in about {self.seconds:.0f} s; the first that holds ends it"
+        known = f", {self.known} of them known from before, the others" if self.known else ","
+        about = "no more than" if self.is_limit else "about"
+        ends = "the first that holds ends it"
+        return f"at most {self.trials} files are tried{known} in {about} {self.seconds:.0f} s; {ends}"
 
 
 @dataclass(frozen=True)
@@ -66,16 +83,26 @@ class Found:
         trials: All that were tried, in order.
         in_the_way: Where there is none: what is missing of the nearest, which layers bring most of the noise, and what
             ended the search.
+        budget: What it could have cost.
+        estimate: The same as it was said before it began, by the time a file takes here.
     """
 
     recipe: Recipe | None
     trials: tuple[Trial, ...]
     in_the_way: tuple[str, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    estimate: Estimate | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         trials = [{"step": t.step, "recipe": t.recipe.to_json(), "outcome": asdict(t.outcome)} for t in self.trials]
         found = self.recipe.to_json() if self.recipe is not None else None
-        return {"recipe": found, "trials": trials, "in_the_way": list(self.in_the_way)}
+        return {
+            "recipe": found,
+            "trials": trials,
+            "in_the_way": list(self.in_the_way),
+            "budget": asdict(self.budget),
+            "estimate": asdict(self.estimate) if self.estimate is not None else None,
+        }
 
 
 Exclude = Callable[[Recipe], Sequence[Callable[[Recipe], Recipe]]]
@@ -100,6 +127,7 @@ def search(
     min_share: float = 0.5,
     budget: Budget | None = None,
     journal: Journal | None = None,
+    seconds_a_trial: float | None = None,
     explain: Callable[[Recipe], Iterable[str]] = lambda recipe: (),
     say: Callable[[str], None] = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
@@ -116,21 +144,35 @@ def search(
         min_share: Of the multiplications, what must really run in integers for exclusions to be an answer.
         budget: Where it ends at the latest.
         journal: Of trials of before.
+        seconds_a_trial: What making and judging one file takes about, such as the fp32 file did; None for unknown.
         explain: What is in the way of a recipe, such as its most sensitive layers.
-        say: Told of every trial.
+        say: Told what it will cost before it begins, and of every trial.
         clock: Seconds.
     """
-    run = _Run(measure, bar, min_share, budget or Budget(), journal or Journal(None), say, clock)
+    budget, journal = budget or Budget(), journal if journal is not None else Journal(None)
+    estimate = Estimate.of(budget, seconds_a_trial, len(journal))
+    say(str(estimate))
+    run = _Run(measure, bar, min_share, budget, journal, say, clock)
     try:
         found = next(run.steps(candidates, exclude, improvements, last), None)
         why: tuple[str, ...] = ()
     except _BudgetSpent as spent:
         found, why = run.held(), (str(spent),)
     if found is not None:
-        return Found(found, tuple(run.trials))
+        return Found(found, tuple(run.trials), (), budget, estimate)
     nearest = run.nearest()
-    said = (f"nearest is {nearest.step}: {run.complaint(nearest)}", *explain(nearest.recipe)) if nearest else ()
-    return Found(None, tuple(run.trials), (*said, *why))
+    if nearest is not None:
+        said = (f"nearest is {nearest.step}: {run.complaint(nearest)}", *explain(nearest.recipe))
+    else:
+        said = _failures(run.trials)
+    return Found(None, tuple(run.trials), (*said, *why), budget, estimate)
+
+
+def _failures(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Why there is no file at all, each reason once."""
+    first = {trial.outcome.failure: trial for trial in reversed(trials)}
+    found = [f"{one.step}, {one.recipe.precision}: {why}" for why, one in reversed(first.items())][:_SHOWN]
+    return (f"none of {len(trials)} files that were tried can be used", *found)
 
 
 class _Run:
@@ -149,6 +191,7 @@ class _Run:
         self._min_share = min_share
         self._say, self._clock = say, clock
         self._start = clock()
+        self._took: list[float] = []
 
     def steps(
         self,
@@ -228,13 +271,24 @@ class _Run:
             spent = self._clock() - self._start
             if len(self.trials) >= self._budget.max_trials or spent >= self._budget.max_seconds:
                 raise _BudgetSpent(f"ended after {len(self.trials)} trials and {spent:.0f} s, as much as is allowed")
+            self._correct(spent)
             self._say(f"trial {len(self.trials) + 1}, {step}: {recipe.precision}, {recipe.description or recipe.name}")
             outcome = self._measure(recipe)
-            self._journal.keep(recipe, outcome)
+            self._took.append(self._clock() - self._start - spent)
+            if why := self._journal.keep(recipe, outcome):
+                self._say(f"a kill would lose the trials, for they cannot be kept: {why}")
         trial = Trial(step, recipe, outcome)
         self.trials.append(trial)
         self._say(f"trial {len(self.trials)}: {'it holds' if self._holds(trial) else self.complaint(trial)}")
         return trial
+
+    def _correct(self, spent: float) -> None:
+        """Says anew what may be left of the cost, once there is a trial to tell it by."""
+        if len(self._took) != 1:
+            return
+        left, (took,) = self._budget.max_trials - len(self.trials), self._took
+        seconds = min(left * took, self._budget.max_seconds - spent)
+        self._say(f"that trial took {took:.1f} s; at most {left} more, in no more than {seconds:.0f} s at this rate")
 
     def _reaches(self, trial: Trial) -> bool:
         return self._bar.gap(trial.outcome) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.conversion.acceptance import Accepted, accept
-from edgekit.conversion.gate import compare_speed
+from edgekit.conversion.gate import TimedFile, compare_speed
 from edgekit.conversion.goal import AGREEMENT, Goal
 from edgekit.conversion.preparing import Preparation
 from edgekit.conversion.reference import Reference
@@ -64,7 +64,7 @@ class Bench:
     bar: Bar
     folder: Path
     goal: Goal | None = None
-    base: Path | None = None
+    base: TimedFile | None = None
     threads: int = 1
 
     def measure(self, recipe: Recipe) -> Outcome:
@@ -79,7 +79,12 @@ class Bench:
             if self.base is None or self.bar.gap(outcome) > 0:
                 return outcome
             speed = compare_speed(
-                written.files[0], self.base, format=self.format, runtime=accepted.runtime, threads=self.threads
+                TimedFile(written.files[0], accepted.trial.input_names),
+                self.base,
+                self.reference.feeds,
+                format=self.format,
+                runtime=accepted.runtime,
+                threads=self.threads,
             )
         except EdgekitError as error:
             return Outcome(failure=str(error).splitlines()[0])
@@ -119,13 +124,21 @@ class Tuner:
     say: Callable[[str], None] = lambda line: None
     _measured: dict[str, Any] = field(default_factory=dict, init=False)
 
-    def find(self, bench: Bench, *, journal: Journal | None = None, first: Sequence[Recipe] = ()) -> Found:
+    def find(
+        self,
+        bench: Bench,
+        *,
+        journal: Journal | None = None,
+        first: Sequence[Recipe] = (),
+        seconds_a_trial: float | None = None,
+    ) -> Found:
         """The recipe for one format.
 
         Args:
             bench: Makes and judges its files.
             journal: Of trials of before.
             first: Recipes to try before those of the policy, such as one that held in another format.
+            seconds_a_trial: What making and verifying a file took before.
         """
         from edgekit.quantize.policies import policy_for
 
@@ -140,6 +153,7 @@ class Tuner:
             last=policy.last,
             budget=self.budget,
             journal=journal,
+            seconds_a_trial=_with_judging(seconds_a_trial, bench.goal),
             explain=lambda recipe: self._explain(recipe, bench.format),
             say=lambda line: self.say(f"{bench.format}: {line}"),
         )
@@ -199,6 +213,11 @@ class Tuner:
             f"{share:.0%} of the noise is of weights, {1 - share:.0%} of activations; "
             f"{found.predict_db(plan):.1f} dB if all that is rounded adds up",
         ]
+
+
+def _with_judging(seconds: float | None, goal: Goal | None) -> float | None:
+    """A file is judged by all of the goal's data; it is only timed where it holds, which hardly counts."""
+    return seconds if seconds is None or goal is None else seconds + goal.seconds
 
 
 def _key(recipe: Recipe) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgekit.cache import cache_folder
 from edgekit.conversion.calibration import CalibrationData
-from edgekit.conversion.goal import AGREEMENT, Goal, parse_drop
+from edgekit.conversion.goal import AGREEMENT, Goal, parse_decibels, parse_drop
 from edgekit.conversion.searching import Budget
 from edgekit.conversion.trials import Bar, Journal
 from edgekit.conversion.tuning import default_bar
@@ -40,12 +40,14 @@ class Wish:
         budget: Of each format's search.
         context: What decides the outcome of a trial beside the recipe and the format, such as hashes of source and
             data; empty keeps no trials.
+        max_drop: What the user lets a file lose of a metric, as a share; None where nothing was said.
     """
 
     goal: Goal | None = None
     bar: Bar | None = None
     budget: Budget = field(default_factory=Budget)
     context: str = ""
+    max_drop: float | None = None
 
     def journal(self, format: str) -> Journal | None:
         """The trials of before, of a search that was killed for instance."""
@@ -62,6 +64,7 @@ class Wanted:
         data: Labeled data; None for none.
         metric: Of them.
         max_drop: The percentage of it that may be lost.
+        min_sqnr_db: Signal to noise against the source that must be kept, alone or beside the metric.
         seed: By which samples are drawn.
         own: The data set of a model by name, which takes the place of missing `data`.
     """
@@ -69,6 +72,7 @@ class Wanted:
     data: str | Path | None = None
     metric: str | None = None
     max_drop: float | str | None = None
+    min_sqnr_db: float | str | None = None
     seed: int = 0
     own: Dataset | None = None
 
@@ -79,7 +83,12 @@ def searched(recipes: Sequence[Recipe], wanted: Wanted) -> list[Recipe]:
     Raises:
         InputError: Something is said, and no recipe is searched for.
     """
-    said = {"--eval-data": wanted.data, "--metric": wanted.metric, "--max-drop": wanted.max_drop}
+    said = {
+        "--eval-data": wanted.data,
+        "--metric": wanted.metric,
+        "--max-drop": wanted.max_drop,
+        "--min-sqnr": wanted.min_sqnr_db,
+    }
     given = [name for name, value in said.items() if value is not None]
     chosen = [Recipe.named(AUTO) if given and one == Recipe.named("w8a8") else one for one in recipes]
     if given and not any(one.name == AUTO for one in chosen):
@@ -93,24 +102,41 @@ def make_wish(
     """From what the user said to what is searched for.
 
     Raises:
-        InputError: A metric is named and there is no data for it; data cannot be read; the drop is no percentage.
+        InputError: A metric is named and there is no data for it; data cannot be read; a limit is no number.
     """
-    if not any(variant.is_searched for variant in plan.variants):
-        return Wish()
     drop = None if wanted.max_drop is None else parse_drop(wanted.max_drop)
-    labeled = wanted.own.name if wanted.data is None and wanted.own is not None else wanted.data
-    if labeled is None and wanted.metric not in (None, AGREEMENT):
-        raise InputError(f"the metric {wanted.metric} needs labeled data", hint="--eval-data")
+    if not any(variant.is_searched for variant in plan.variants):
+        return Wish(max_drop=drop)
     said = {**provenance, "target": plan.target.to_json(), "wanted": repr(wanted), "engines": installed(*ENGINES)}
     context = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+    goal = _goal(wanted, source, data, drop)
+    bar = _bar(wanted, data, drop) if goal is None else goal.bar
+    if wanted.min_sqnr_db is not None:
+        bar = replace(bar, min_sqnr_db=parse_decibels(wanted.min_sqnr_db))
+    return Wish(goal, bar, context=context, max_drop=drop)
+
+
+def _goal(wanted: Wanted, source: SourceModel, data: CalibrationData, drop: float | None) -> Goal | None:
+    """The metric to keep; None where there is no labeled data, or where decibels are all that was asked for."""
+    is_db_alone = wanted.min_sqnr_db is not None and (wanted.data, wanted.metric, drop) == (None, None, None)
+    own = wanted.own.name if wanted.own is not None and not is_db_alone else None
+    labeled = own if wanted.data is None else wanted.data
     if labeled is not None:
         allowed = DEFAULT_DROP if drop is None else drop
-        goal = Goal(labeled, source, data.processing, allowed, wanted.metric, seed=wanted.seed)
-        return Wish(goal, goal.bar, context=context)
+        return Goal(labeled, source, data.processing, allowed, wanted.metric, seed=wanted.seed)
+    if wanted.metric not in (None, AGREEMENT):
+        raise InputError(f"the metric {wanted.metric} needs labeled data", hint="--eval-data")
+    return None
+
+
+def _bar(wanted: Wanted, data: CalibrationData, drop: float | None) -> Bar:
+    """What is to be kept on the samples held out from calibration, apart from decibels the user asks for."""
     known = default_bar(data.processing.outputs)
-    if drop is not None and known.min_agreement is None:
+    if (drop is not None or wanted.metric == AGREEMENT) and known.min_agreement is None:
         raise InputError(
-            "what --max-drop is of cannot be told: the model names no classes, and there is no labeled data",
-            hint="--eval-data with --metric; auto without --max-drop keeps 20 dB",
+            "what may be lost cannot be told: the model names no classes, and there is no labeled data",
+            hint="--eval-data with --metric; or --min-sqnr 20, in dB against the source",
         )
-    return Wish(bar=known if drop is None else Bar(min_agreement=1.0 - drop), context=context)
+    if drop is not None:
+        return Bar(min_agreement=1.0 - drop)
+    return Bar() if wanted.min_sqnr_db is not None and wanted.metric is None else known

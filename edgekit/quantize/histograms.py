@@ -70,6 +70,21 @@ class Histogram:
         """The edges between the bins: float64, (BINS + 1,)."""
         return np.arange(self.first, self.first + BINS + 1) * self.width
 
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """All it knows: ``counts``, int64 (BINS,); ``grid``, int64 (3,); ``ends``, float64 (2,). Not a copy."""
+        grid, ends = np.array([self.first, self.exponent, self.zeros], np.int64), np.array([self._low, self._high])
+        return {"counts": self.counts, "grid": grid, "ends": ends}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, np.ndarray]) -> Histogram:
+        """The histogram whose `state` that was; it takes the arrays."""
+        histogram = cls()
+        histogram.counts = state["counts"]
+        histogram.first, histogram.exponent, histogram.zeros = map(int, state["grid"])
+        histogram._low, histogram._high = map(float, state["ends"])
+        return histogram
+
     def add(self, values: np.ndarray) -> None:
         """Counts finite float32 values of any shape."""
         if not values.size:

@@ -12,24 +12,27 @@ import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, reduce
+from itertools import islice
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgekit import __version__
 from edgekit.errors import InputError, UnsupportedError
 from edgekit.graph.files import save
 from edgekit.graph.shapes import signature
 from edgekit.graph.walking import copy_of, dtype_name
 from edgekit.quantize.histograms import SOLVERS, Histogram, Range
-from edgekit.registry import RUNTIMES
+from edgekit.registry import RUNTIMES, installed
 from edgekit.runtime import EngineOptions, Session
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from edgekit.converter import Feeds
+    from edgekit.quantize.checkpoints import Checkpoint
 
 __all__ = ["OBSERVERS", "Range", "Seen", "Statistics", "observe"]
 
@@ -123,6 +126,7 @@ def observe(
     wanted: Collection[str] | None = None,
     threads: int | None = 1,
     observer: str = "min-max",
+    checkpoint: Checkpoint | None = None,
 ) -> Statistics:
     """Ranges of the float32 tensors of a cleaned graph over all samples.
 
@@ -133,6 +137,8 @@ def observe(
         threads: Threads the engine may use.
         observer: One of `OBSERVERS`, for `Statistics.ranges`. ``min-max`` and ``moving-average`` are gathered always;
             any of the others gathers histograms, which answer for all.
+        checkpoint: Where the state is kept in between. What an observation of the same graph, observer and data had
+            gathered there is not gathered again, and gives the same ranges to the last bit.
 
     Raises:
         UnsupportedError: There is no such observer.
@@ -144,11 +150,19 @@ def observe(
     gathering = _Gathering(names, with_histograms=observer in SOLVERS)
     with tempfile.TemporaryDirectory(prefix="edgekit-observe-") as folder:
         path = Path(folder) / "observed.onnx"
-        save(_instrumented(graph, names, with_parts=observer in SOLVERS), path)
+        files = save(_instrumented(graph, names, with_parts=observer in SOLVERS), path)
+        if checkpoint is not None:
+            checkpoint.open(files, names, observer in SOLVERS, threads, __version__, installed("onnxruntime"))
+            gathering.go_on(checkpoint)
         options = EngineOptions(threads=threads)
         with Session(RUNTIMES.get("onnx").open(path, options), runtime="onnx") as session:
-            for number, feeds in enumerate(calibration, start=1):
+            done = gathering.samples
+            for number, feeds in enumerate(islice(calibration, done, None), start=done + 1):
                 gathering.add(_run(session, feeds, number))
+                if checkpoint is not None:
+                    checkpoint.keep(gathering.state)
+    if checkpoint is not None:
+        checkpoint.remove()
     if not gathering.samples:
         raise InputError("the calibration data holds no sample", hint="give inputs the model meets in use")
     seen = gathering.seen()
@@ -287,6 +301,33 @@ class _Gathering:
         self._averages += (np.stack([lows, highs]) - self._averages) * max(1 / self.samples, _FORGETTING)
         for name, histogram in zip(self._names, self._histograms, strict=bool(self._histograms)):
             histogram.add(results[_PART + name])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All of it as arrays by name. Not a copy."""
+        lows, highs = self._lows, self._highs
+        state: dict[str, np.ndarray] = {
+            "samples": np.array([self.samples], np.int64),
+            "lows": lows,
+            "highs": highs,
+            "averages": self._averages,
+        }
+        for number, histogram in enumerate(self._histograms):
+            state |= {f"{number}/{part}": array for part, array in histogram.state.items()}
+        return state
+
+    def go_on(self, checkpoint: Checkpoint) -> None:
+        """Takes the state that `checkpoint` holds, if it holds one."""
+        state = checkpoint.read(like=self.state())
+        if state is None:
+            return
+        self.samples = int(state["samples"][0])
+        self._lows, self._highs, self._averages = state["lows"], state["highs"], state["averages"]
+        parts = Histogram().state.keys()
+        self._histograms = [
+            Histogram.of_state({part: state[f"{number}/{part}"] for part in parts})
+            for number in range(len(self._histograms))
+        ]
+        checkpoint.say(f"going on after {self.samples} calibration samples that were observed before")
 
     def seen(self) -> dict[str, Seen]:
         histograms: Sequence[Histogram | None] = self._histograms or [None] * len(self._names)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edgekit.conversion import ConversionReport
     from edgekit.plan import Road
 
-__all__ = ["parity_words", "view"]
+__all__ = ["parity_words", "synthetic_words", "view"]
 
 
 def view(report: ConversionReport, place: str) -> Document:
@@ -50,12 +50,26 @@ def view(report: ConversionReport, place: str) -> Document:
     blocks: list[Block] = [table(headings, rows)]
     if reasons := tuple((f"{v.format} {v.recipe}: {v.reason}", "") for v in report.variants if v.reason):
         blocks.append(Notes(reasons, "Refused, and roads that failed"))
+    if apart := tuple((f"{v.format} {v.recipe}: {'; '.join(v.apart)}", "") for v in report.variants if v.apart):
+        blocks.append(Notes(apart, "More than 1 dB behind another format of the recipe"))
     if report.bundle is None:
         blocks.append(Notes(tuple(_roads(report)), "Roads in the order they are tried, hop by hop"))
     else:
         blocks.append(Fields((("bundle", place), ("next", f"edgekit profile {shlex.quote(place)}"))))
+    return Document(_title(report), tuple(blocks))
+
+
+def _title(report: ConversionReport) -> str:
     title = f"{report.plan.source} for {report.plan.target.title}"
-    return Document(title if report.bundle is not None else f"Plan: {title} (nothing was written)", tuple(blocks))
+    if report.bundle is None:
+        return f"Plan: {title} (nothing was written)"
+    return f"{title}{synthetic_words(report.bundle.provenance)}"
+
+
+def synthetic_words(provenance: Mapping[str, Any]) -> str:
+    """What to put behind a title where the calibration data were noise; empty where they were not."""
+    is_synthetic = (provenance.get("calibration") or {}).get("synthetic")
+    return ", CALIBRATED ON RANDOM NUMBERS" if is_synthetic else ""
 
 
 def _roads(report: ConversionReport) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgekit.report.conversion_view import parity_words
+from edgekit.report.conversion_view import parity_words, synthetic_words
 from edgekit.report.document import Block, Document, Fields, table
 from edgekit.report.units import dash, megabytes, percent
 
@@ -33,7 +33,7 @@ def view(inspection: Inspection) -> Document:
         origin = {key: value for key, value in inspection.provenance.items() if key != "searches"}
         blocks.append(Fields(_flat(origin), "Provenance"))
     kind = f"{inspection.kind} for {inspection.target}" if inspection.target else inspection.kind
-    return Document(f"{inspection.name}: {kind}", tuple(blocks))
+    return Document(f"{inspection.name}: {kind}{synthetic_words(inspection.provenance)}", tuple(blocks))
 
 
 def _variants(inspection: Inspection) -> Block:

@@ -95,6 +95,9 @@ def test_integers_agree_with_the_source_on_99_percent_of_the_faces(emotion: Net,
     assert outcome.int8_macs_share is not None
     assert outcome.int8_macs_share >= 0.5, "as the engine counts it"
     assert len(made) <= 40
+    assert goal.source_accuracy.value == 1.0
+    assert found.estimate is not None
+    assert found.estimate.known == 0
     again, remade = emotion.search("onnx", goal, tmp_path)
     assert not remade, "every trial is in the journal"
     assert again == found
@@ -152,6 +155,7 @@ def test_a_goal_is_measured_as_evaluate_measures(efficientnet: Net) -> None:
 
     assert goal.source_accuracy.value == evaluate(Source(), "mnist-photo", metric="top1", num_samples=60).value
     assert 0.8 < goal.source_accuracy.value <= 1.0
+    assert goal.seconds > 0.0
 
 
 @pytest.mark.parametrize(("text", "share"), [("0.5", 0.005), ("0.5%", 0.005), (" 2 % ", 0.02), (0.5, 0.005), (0, 0.0)])

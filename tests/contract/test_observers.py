@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -11,9 +17,10 @@ import pytest
 
 from edgekit import graph as hub
 from edgekit.errors import InputError
-from edgekit.quantize import Range, observe
+from edgekit.quantize import Range, checkpoints, observe, observers
+from edgekit.quantize.checkpoints import Checkpoint
 from edgekit.quantize.histograms import SOLVERS, Histogram
-from edgekit.quantize.observers import MAX_COUNTED, OBSERVERS
+from edgekit.quantize.observers import MAX_COUNTED, OBSERVERS, Statistics
 from tests.unit.networks import from_text
 
 RNG = np.random.default_rng(6)
@@ -159,3 +166,144 @@ def test_constant_data_are_an_input_error(linear: ir.Model) -> None:
 def test_a_sample_of_another_shape_is_an_input_error(linear: ir.Model) -> None:
     with pytest.raises(InputError, match=r"calibration sample 1: input 'x' wants shape"):
         observe(linear, [{"x": np.zeros((1, 3, 16, 16), "float32")}])
+
+
+# --- interrupted observations -----------------------------------------------------------------------------------------
+
+_COUNT = 120
+_CHILD = """
+import sys
+from pathlib import Path
+from edgekit.quantize import checkpoints
+from tests.contract.test_observers import kept, stream
+checkpoints.EVERY_S = checkpoints.SHARE = 0
+kept(Path(sys.argv[1]), sys.argv[2], stream(pause_s=0.02))
+"""
+
+
+def stream(count: int = _COUNT, pause_s: float = 0.0) -> Iterator[dict[str, np.ndarray]]:
+    for number in range(count):
+        time.sleep(pause_s)
+        yield {"x": np.random.default_rng(number).normal(0, 1 + number / 9, (1, 8, 16, 16)).astype("f4")}
+
+
+def kept(
+    folder: Path, observer: str, feeds: Iterable[dict[str, np.ndarray]], said: list[str] | None = None
+) -> Statistics:
+    """An observation that keeps its state in `folder`."""
+    graph = hub.clean(from_text("a = Conv(x, w) y = Relu(a)", w=WEIGHT))
+    checkpoint = Checkpoint(folder, "the data", [].append if said is None else said.append)
+    return observe(graph, feeds, observer=observer, checkpoint=checkpoint)
+
+
+def killed(folder: Path, observer: str = "entropy", *, after: int = 20) -> tuple[Path, int]:
+    """The file an observation leaves that is killed for good once it kept `after` samples, and how many it kept."""
+    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(folder), observer], cwd=Path(__file__).parents[2])
+    try:
+        deadline = time.monotonic() + 60
+        while not (files := list(folder.glob("*.npz"))) or samples_in(files[0]) < after:
+            assert child.poll() is None, "it came to its end before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    return files[0], samples_in(files[0])
+
+
+def samples_in(path: Path) -> int:
+    with np.load(path) as state:
+        return int(state["samples"][0])
+
+
+def bits(statistics: Statistics) -> object:
+    """All that was seen, to the last bit."""
+    return [
+        (name, one.extremes, one.average, one.histogram and {k: v.tobytes() for k, v in one.histogram.state.items()})
+        for name, one in statistics.seen.items()
+    ]
+
+
+@pytest.mark.parametrize("observer", ["moving-average", "entropy"])
+def test_an_observation_killed_for_good_goes_on_and_gives_the_same_bits(
+    observer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = kept(tmp_path / "other", observer, stream())
+    path, before = killed(tmp_path / "kept", observer)
+    ran: list[int] = []
+    add = observers._Gathering.add
+
+    def counted(gathering: observers._Gathering, results: Mapping[str, np.ndarray]) -> None:
+        add(gathering, results)
+        ran.append(gathering.samples)
+
+    monkeypatch.setattr(observers._Gathering, "add", counted)
+    said: list[str] = []
+    resumed = kept(tmp_path / "kept", observer, stream(), said)
+    assert ran == list(range(before + 1, _COUNT + 1))
+    assert said == [f"going on after {before} calibration samples that were observed before"]
+    assert resumed.samples == whole.samples == _COUNT
+    assert bits(resumed) == bits(whole)
+    assert resumed.ranges == whole.ranges
+    assert not path.exists(), "what is done is not kept"
+
+
+def test_a_checkpoint_that_is_damaged_or_of_something_else_is_ignored_with_a_note(tmp_path: Path) -> None:
+    path, _ = killed(tmp_path, after=5)
+    content, whole = path.read_bytes(), bits(kept(tmp_path / "other", "entropy", stream(30)))
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    with np.load(path) as state:
+        arrays = dict(state)
+    foreign = {**arrays, "key": np.array("of another observation")}
+    other_shape = {**arrays, "lows": arrays["lows"][1:]}
+    for bad in (b"", content[: len(content) // 2], bytes(flipped), b"no archive at all", foreign, other_shape):
+        if isinstance(bad, bytes):
+            path.write_bytes(bad)
+        else:
+            with path.open("wb") as file:
+                np.savez(file, **bad)
+        said: list[str] = []
+        assert bits(kept(tmp_path, "entropy", stream(30), said)) == whole
+        (note,) = said
+        assert note.startswith("note: observing from the start")
+        assert not path.exists()
+
+
+def test_another_graph_observer_or_data_is_another_observation(tmp_path: Path, linear: ir.Model) -> None:
+    path, _ = killed(tmp_path, after=5)
+    said: list[str] = []
+    kept(tmp_path, "percentile", stream(3), said)
+    assert [line for line in said if line.startswith("going on")], "every observer of histograms gathers the same"
+    path, _ = killed(tmp_path, after=5)
+    said.clear()
+    kept(tmp_path, "min-max", stream(3), said)
+    observe(linear, stream(3), observer="entropy", checkpoint=Checkpoint(tmp_path, "other data", said.append))
+    observe(
+        hub.clean(from_text("a = Conv(x, w) y = Relu(a)", w=WEIGHT * 2)),
+        stream(3),
+        observer="entropy",
+        checkpoint=Checkpoint(tmp_path, "the data", said.append),
+    )
+    assert said == []
+    assert path.exists()
+
+
+def test_a_disk_that_refuses_is_noted_once_and_costs_nothing_but_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0)
+    monkeypatch.setattr(checkpoints, "SHARE", 0)
+    (tmp_path / "file").touch()
+    said: list[str] = []
+    assert kept(tmp_path / "file", "mse", stream(5), said).samples == 5
+    (note,) = said
+    assert note.startswith("note: a kill would lose what is observed")
+
+
+def test_checkpoints_nobody_came_back_to_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("old.npz", "new.npz"):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / "old.npz", (0, 0))
+    kept(tmp_path, "min-max", stream(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["new.npz"]

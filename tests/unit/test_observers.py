@@ -311,11 +311,11 @@ def test_inputs_of_unlikely_size_are_noted(tmp_path: Path) -> None:
     assert notes_on(tmp_path, (usual * 1e-4).astype("f4")) == []
 
 
-def test_nan_among_the_data_names_the_sample(tmp_path: Path) -> None:
+def test_nan_among_the_data_names_file_and_sample(tmp_path: Path) -> None:
     data = RNG.normal(0, 1, (40, 4, 5)).astype("f4")
     for bad in (np.nan, np.inf):
         data[6, 2, 3] = bad
-        with pytest.raises(InputError, match="sample 7 gives NaN or infinity for input 'x'"):
+        with pytest.raises(InputError, match=r"x\.npy, sample 6: input 'x' holds NaN or infinity"):
             notes_on(tmp_path, data)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit.errors import ConversionError
-from edgekit.parity import compare, match_inputs, match_outputs
+from edgekit.parity import compare, largest_difference, match_inputs, match_outputs
 from edgekit.spec import TensorSpec
 
 RNG = np.random.default_rng(7)
@@ -99,3 +99,12 @@ def test_inputs_are_matched_by_plain_name_then_by_the_only_shape_that_fits() -> 
     }
     with pytest.raises(ConversionError, match="cannot tell"):
         match_inputs([x, x], [TensorSpec("p", "float32", (1, 4)), TensorSpec("q", "float32", (1, 4))])
+
+
+def test_equal_infinities_are_no_difference_and_unequal_ones_are_endless() -> None:
+    endless = np.array([1.0, np.inf, -np.inf, np.nan])
+    assert largest_difference(endless, endless + 0.0) == 0.0
+    assert largest_difference(endless, np.array([3.0, np.inf, -np.inf, np.nan])) == 2.0
+    for wrong in ([1.0, np.inf, np.inf, np.nan], [1.0, 5.0, -np.inf, np.nan], [np.nan, np.inf, -np.inf, np.nan]):
+        assert largest_difference(endless, np.array(wrong)) == np.inf
+    assert largest_difference(np.zeros((0, 3)), np.zeros((0, 3))) == 0.0

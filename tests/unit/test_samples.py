@@ -160,6 +160,12 @@ def test_a_folder_of_arrays_holds_a_sample_per_file(tmp_path: Path) -> None:
     assert samples.skipped == (("c.npy", "an empty array"),)
 
 
+def damage(path: Path, place: int, content: bytes) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[place : place + len(content)] = content
+    path.write_bytes(whole)
+
+
 def broken_arrays(folder: Path) -> Iterator[Path]:
     np.save(folder / "truncated.npy", np.ones((100, 100)))
     (folder / "truncated.npy").write_bytes((folder / "truncated.npy").read_bytes()[:5000])
@@ -175,6 +181,12 @@ def broken_arrays(folder: Path) -> Iterator[Path]:
     (folder / "text.npz").write_text("not an archive")
     with zipfile.ZipFile(folder / "zip.npz", "w") as archive:
         archive.writestr("x.npy", b"not an array")
+    np.savez_compressed(folder / "deflated.npz", x=np.random.default_rng(0).random((20, 30)).round(2))
+    damage(folder / "deflated.npz", 60, b"\xff" * 40)
+    np.save(folder / "header.npy", np.ones((20, 30)))
+    damage(folder / "header.npy", 20, b"(((")
+    np.savez(folder / "packed.npz", x=np.ones(3))
+    damage(folder / "packed.npz", (folder / "packed.npz").read_bytes().index(b"PK\x01\x02") + 10, b"\x63")
     with (folder / "zip.npy").open("wb") as file:
         np.savez(file, x=np.ones(3))
     yield from sorted(folder.iterdir())
@@ -182,10 +194,18 @@ def broken_arrays(folder: Path) -> Iterator[Path]:
 
 def test_files_of_arrays_that_are_not_are_refused(tmp_path: Path) -> None:
     broken = list(broken_arrays(tmp_path))
-    assert len(broken) == 12
+    assert len(broken) == 15
     for path in broken:
         with pytest.raises(InputError, match=path.name.replace(".", r"\.")):
-            read_samples(path)
+            list(read_samples(path))
+
+
+def test_arrays_of_any_damage_are_left_out_of_a_folder_by_name(tmp_path: Path) -> None:
+    broken = [path for path in broken_arrays(tmp_path) if path.stem in ("deflated", "header", "packed", "truncated")]
+    for path in set(tmp_path.iterdir()) - set(broken):
+        path.unlink()
+    np.save(tmp_path / "whole.npy", np.ones(3))
+    assert [name for name, _ in read_samples(tmp_path).skipped] == [path.name for path in broken]
 
 
 def test_a_member_that_ends_early_is_an_input_error_when_it_is_reached(tmp_path: Path) -> None:
@@ -366,7 +386,7 @@ def test_data_nobody_means_is_refused() -> None:
     with pytest.raises(InputError, match=r"'x' is 0\.5 throughout all 2 samples"):
         check_feeds(feeds(0.5, 0.5), wanted)
     for value in (np.nan, np.inf, -np.inf):
-        with pytest.raises(InputError, match="sample 2 gives NaN or infinity"):
+        with pytest.raises(InputError, match="sample 2: input 'x' holds NaN or infinity"):
             check_feeds(feeds(0.0, value), wanted)
     with pytest.raises(InputError, match="no samples"):
         check_feeds([], wanted)

@@ -173,6 +173,17 @@ def test_a_recipe_no_writer_takes_is_an_outcome_and_not_the_end() -> None:
     assert len(found.trials) == 1
 
 
+def test_why_no_file_can_be_used_is_in_the_way_each_reason_once() -> None:
+    def refuses(recipe: Recipe) -> Outcome:
+        return Outcome(failure="no kernel" if recipe.precision == "w8a8" else "its process died of SIGSEGV")
+
+    assert run(refuses, [STATIC, EQUALIZED, DYNAMIC], last=[SMALL]).in_the_way == (
+        "none of 4 files that were tried can be used",
+        "a candidate, w8a8: no kernel",
+        "a candidate, w8a8-dynamic: its process died of SIGSEGV",
+    )
+
+
 def test_the_budget_ends_it_and_what_held_by_then_is_taken() -> None:
     engine = Engine(base=23.0)
     found = run(engine, budget=Budget(max_trials=5))  # 8 exclusions hold, and whether fewer do stays unknown
@@ -185,16 +196,56 @@ def test_the_budget_ends_it_and_what_held_by_then_is_taken() -> None:
 
 def test_the_budget_counts_seconds() -> None:
     ticks = iter(range(0, 10_000, 10))
-    found = run(Engine(base=5.0), budget=Budget(max_seconds=35.0), clock=lambda: float(next(ticks)))
+    found = run(Engine(base=5.0), budget=Budget(max_seconds=65.0), clock=lambda: float(next(ticks)))
     assert len(found.trials) == 3
-    assert "40 s" in found.in_the_way[-1]
+    assert "70 s" in found.in_the_way[-1]
 
 
-def test_the_cost_is_said_before() -> None:
-    estimate = Estimate.of(Budget(max_trials=10, max_seconds=60), seconds_a_trial=4.0)
-    assert (estimate.trials, estimate.seconds) == (10, 40.0)
-    assert "at most 10 files" in str(estimate)
-    assert Estimate.of(Budget(max_trials=100, max_seconds=60), 4.0).seconds == 60
+@pytest.mark.parametrize(
+    ("seconds", "known", "said"),
+    [
+        (4.0, 0, "10 files are tried, in about 40 s"),
+        (4.0, 7, "10 files are tried, 7 of them known from before, the others in about 12 s"),
+        (4.0, 12, "10 files are tried, 10 of them known from before, the others in about 0 s"),
+        (9.0, 0, "10 files are tried, in no more than 60 s"),
+        (None, 0, "10 files are tried, in no more than 60 s"),
+    ],
+)
+def test_the_cost_is_told_by_what_one_file_takes(seconds: float | None, known: int, said: str) -> None:
+    estimate = Estimate.of(Budget(max_trials=10, max_seconds=60), seconds, known)
+    assert str(estimate) == f"at most {said}; the first that holds ends it"
+
+
+def test_the_cost_is_said_before_the_first_file_and_again_by_what_that_took() -> None:
+    told: list[str] = []
+    ticks = iter(range(0, 10_000, 3))
+    engine = Engine(base=23.0)
+
+    def measure(recipe: Recipe) -> Outcome:
+        told.append("a file is made")
+        return engine(recipe)
+
+    clock = lambda: float(next(ticks))  # noqa: E731
+    found = run(measure, budget=Budget(max_trials=20), seconds_a_trial=2.0, say=told.append, clock=clock)
+    assert told[0] == "at most 20 files are tried, in about 40 s; the first that holds ends it"
+    assert told.index("a file is made") == 2
+    again = next(line for line in told if line.startswith("that trial took"))
+    assert again == "that trial took 3.0 s; at most 19 more, in no more than 57 s at this rate"
+    assert told.index(again) > told.index("a file is made")
+    assert sum(line.startswith("that trial took") for line in told) == 1
+    assert found.to_json()["estimate"] == {"trials": 20, "known": 0, "seconds": 40.0, "is_limit": False}
+    assert found.to_json()["budget"] == {"max_trials": 20, "max_seconds": 900.0}
+
+
+def test_what_the_journal_knows_costs_nothing(tmp_path: Path) -> None:
+    path, told = tmp_path / "trials.jsonl", list[str]()
+    first = run(Engine(base=5.0), journal=Journal(path, "net"))
+    again = run(Engine(base=5.0), journal=Journal(path, "net"), seconds_a_trial=1.0, say=told.append)
+    assert again.estimate is not None
+    assert again.estimate.known == len(first.trials)
+    assert again.estimate.seconds == Budget().max_trials - len(first.trials)
+    assert f"{len(first.trials)} of them known from before" in told[0]
+    assert not any(line.startswith("that trial took") for line in told)
 
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -237,10 +288,20 @@ def test_a_journal_that_is_none_is_an_artifact_error(tmp_path: Path) -> None:
         Journal(path)
 
 
+def test_a_journal_that_cannot_be_written_is_said_once_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "searches").write_text("a file where the folder is to be")
+    told: list[str] = []
+    found = run(Engine(base=23.0), journal=Journal(tmp_path / "searches" / "net.jsonl", "net"), say=told.append)
+    assert found == run(Engine(base=23.0))
+    (lost,) = (line for line in told if line.startswith("a kill would lose the trials"))
+    assert "net.jsonl" in lost
+
+
 def test_a_search_is_the_same_each_time() -> None:
     assert run(Engine(base=17.3), last=[SMALL]).to_json() == run(Engine(base=17.3), last=[SMALL]).to_json()
 
 
+ALL = Bar("top1", 0.005, min_agreement=0.99, min_sqnr_db=30.0)
 BARS = {
     "a share": (Bar("top1", 0.005), Outcome(value=0.875, source_value=0.88), 0.0),
     "too much of a share": (Bar("top1", 0.005), Outcome(value=0.87, source_value=0.88), 0.005),
@@ -249,6 +310,11 @@ BARS = {
     "better than the source": (Bar("rmse", 0.0, is_higher_better=False), Outcome(value=1.9, source_value=2.0), 0.0),
     "agreement": (Bar(min_agreement=0.99), Outcome(agreement=0.97), 0.02),
     "no noise at all": (Bar(min_sqnr_db=30.0), Outcome(sqnr_db=None), 0.0),
+    "a decibel is a hundredth": (Bar(min_sqnr_db=30.0), Outcome(sqnr_db=28.5), 0.015),
+    "of several the worst, decibels": (ALL, Outcome(sqnr_db=26.0, agreement=0.98, value=0.87, source_value=0.88), 0.04),
+    "of several the worst, agreement": (ALL, Outcome(sqnr_db=29.5, agreement=0.97, value=0.9, source_value=0.88), 0.02),
+    "of several the worst, metric": (ALL, Outcome(sqnr_db=31.0, agreement=1.0, value=0.845, source_value=0.88), 0.03),
+    "all of several": (ALL, Outcome(sqnr_db=30.0, agreement=0.99, value=0.875, source_value=0.88), 0.0),
 }
 
 
@@ -257,3 +323,29 @@ def test_a_bar_says_how_far_it_is(case: str) -> None:
     bar, outcome, gap = BARS[case]
     assert bar.gap(outcome) == pytest.approx(gap)
     assert bool(bar.shortfall(outcome)) == (gap > 0)
+
+
+def test_every_demand_that_is_missed_is_named() -> None:
+    said = ALL.shortfall(Outcome(sqnr_db=20.0, agreement=0.9, value=0.8, source_value=0.88))
+    assert said.count(" wanted") == 2
+    assert "0.50% less is allowed" in said
+    assert "30 dB are wanted" in said
+    assert ALL.shortfall(Outcome(sqnr_db=31.0, agreement=0.9, value=0.88, source_value=0.88)).count("wanted") == 1
+
+
+def test_the_nearest_of_several_demands_lacks_least_of_what_it_lacks_most() -> None:
+    """A file of good agreement and much noise is no nearer than one that misses both by little."""
+    outcomes = {
+        "static": Outcome(sqnr_db=21.0, agreement=0.99),
+        "equalized": Outcome(sqnr_db=29.0, agreement=0.985),
+        "dynamic": Outcome(sqnr_db=30.0, agreement=0.95),
+    }
+    found = run(
+        lambda recipe: outcomes[recipe.name],
+        [STATIC, EQUALIZED, DYNAMIC],
+        bar=Bar(min_agreement=0.99, min_sqnr_db=30.0),
+        exclude=lambda recipe: [],
+    )
+    assert found.recipe is None
+    assert "agrees with the source on 98.50%" in found.in_the_way[0]
+    assert "29.0 dB" in found.in_the_way[0]
