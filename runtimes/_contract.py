@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from edgekit.errors import UnsupportedError
+from edgekit.errors import InputError, UnsupportedError
 from edgekit.registry import Probe, installed
 from edgekit.runtime import EngineOptions
 from edgekit.spec import Dim
 
 __all__ = [
+    "LARGE_BYTES",
     "PROBE_FEED",
     "Run",
     "bound_run",
@@ -20,12 +22,16 @@ __all__ = [
     "dims",
     "distinct_names",
     "first_line",
+    "lanes_for",
     "package",
     "try_engine",
 ]
 
 PROBE_FEED = np.array([[1, 2]], "float32")
 """Fed to a tiny model that adds its input to itself."""
+
+LARGE_BYTES = 256 << 20
+"""A file beyond this gets no second lane in an engine whose lanes have weights of their own."""
 
 
 def check_options(engine: str, options: EngineOptions, precisions: Sequence[str] = ("fp32",)) -> None:
@@ -36,6 +42,14 @@ def check_options(engine: str, options: EngineOptions, precisions: Sequence[str]
         raise UnsupportedError(
             f"the {engine} runtime has no {options.precision} arithmetic", hint=f"it has: {', '.join(precisions)}"
         )
+    if options.lanes is not None and options.lanes < 1:
+        raise InputError(f"a model has one lane at least, not {options.lanes}")
+
+
+def lanes_for(options: EngineOptions, threads: int = 1) -> int:
+    """How many calls may run at the same time, each in so many threads: as asked, else what the cores hold."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return options.lanes or max(1, cores // threads)
 
 
 def distinct_names(names: Iterable[str], what: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What edgekit left in a .tflite file of its state, found as FlatBuffers lie in memory.
+"""What a .tflite file says of its state, found as FlatBuffers lie in memory.
 
 So no schema needs to be installed. Layout: https://flatbuffers.dev/internals. A damaged file leads nowhere or to
 garbage, never out of the file, for a slice ends where the file does.
@@ -6,14 +6,21 @@ garbage, never out of the file, for a slice ends where the file does.
 
 from __future__ import annotations
 
-import mmap
+from typing import TYPE_CHECKING
 
 from edgekit.spec import STATE_KEY, StatePair, state_pairs
 
-__all__ = ["state_of"]
+if TYPE_CHECKING:
+    import mmap
 
-_BUFFERS, _METADATA = 4, 6
+__all__ = ["keeps_state", "state_of"]
+
+_OPERATOR_CODES, _SUBGRAPHS, _BUFFERS, _METADATA = 1, 2, 4, 6
 """Fields of the schema's ``Model``."""
+_TENSORS, _IS_VARIABLE = 0, 5
+"""Fields of ``SubGraph`` and of ``Tensor``."""
+_BUILTIN, _VAR_HANDLE = 3, 142
+"""A field of ``OperatorCode``, and the operation all variables come from."""
 
 
 def state_of(content: bytes | mmap.mmap) -> tuple[StatePair, ...]:
@@ -31,6 +38,19 @@ def state_of(content: bytes | mmap.mmap) -> tuple[StatePair, ...]:
             text = behind or (_bytes(content, _target(content, data)) if data else b"")
             return state_pairs(text.decode(errors="replace"))
     return ()
+
+
+def keeps_state(content: bytes | mmap.mmap) -> bool:
+    """Whether an interpreter remembers from one call to the next: tensors that are variable, or variables."""
+    model = _target(content, 0)
+    for code in _rows(content, _field(content, model, _OPERATOR_CODES)):
+        if (place := _field(content, code, _BUILTIN)) and _number(content, place, 4) == _VAR_HANDLE:
+            return True
+    return any(
+        (place := _field(content, tensor, _IS_VARIABLE)) and content[place]
+        for graph in _rows(content, _field(content, model, _SUBGRAPHS))
+        for tensor in _rows(content, _field(content, graph, _TENSORS))
+    )
 
 
 def _number(content: bytes | mmap.mmap, place: int, size: int) -> int:

@@ -14,7 +14,7 @@ from edgekit.errors import ArtifactError
 from edgekit.opening import detect_format
 from edgekit.registry import Probe
 from edgekit.runtime import EngineOptions
-from edgekit.runtimes._contract import check_options
+from edgekit.runtimes._contract import check_options, lanes_for
 from edgekit.spec import Signature, TensorSpec
 
 __all__ = ["ENGINE", "write_null"]
@@ -40,22 +40,24 @@ class NullEngine:
         beside = path.with_name(path.name + ".null.json")
         source = path if detect_format(path) == "null" else beside
         if not source.is_file():
-            return OpenNull(_DEFAULT, 0.0, options.precision)
+            return OpenNull(_DEFAULT, 0.0, options.precision, lanes_for(options))
         try:
             data = json.loads(source.read_bytes())
-            return OpenNull(Signature.from_json(data["signature"]), float(data.get("delay_ms", 0)), options.precision)
+            signature, delay_ms = Signature.from_json(data["signature"]), float(data.get("delay_ms", 0))
+            return OpenNull(signature, delay_ms, options.precision, lanes_for(options))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{source} holds no signature: {error!r}") from error
 
 
 class OpenNull:
-    """Zeros of the right shape; `calls` counts. An open size is that of the input's of the same name, or 1."""
+    """Zeros of the right shape; `calls` counts a lane's. An open size is the input's of the same name, or 1."""
 
     lends_outputs = False
 
-    def __init__(self, signature: Signature, delay_ms: float, precision: str) -> None:
+    def __init__(self, signature: Signature, delay_ms: float, precision: str, lanes: int = 1) -> None:
         self.inputs, self.outputs = signature.inputs, signature.outputs
         self.precision = precision
+        self.lanes = lanes
         self.calls = 0
         self._delay_s = delay_ms / 1000
 
@@ -69,6 +71,9 @@ class OpenNull:
         return [
             _zeros(spec, [d if isinstance(d, int) else sizes.get(d, 1) for d in spec.shape]) for spec in self.outputs
         ]
+
+    def another(self) -> OpenNull:
+        return OpenNull(Signature(self.inputs, self.outputs), self._delay_s * 1000, self.precision)
 
     def close(self) -> None:
         self._delay_s = 0.0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import threading
-from collections.abc import Sequence
-from dataclasses import replace
+from _thread import allocate_lock
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,11 @@ import numpy as np
 
 from edgekit.errors import ArtifactError, EdgekitError, InputError, UnsupportedError
 from edgekit.opening import require_format
+from edgekit.record import Record
 from edgekit.registry import Probe
 from edgekit.runtime import EngineOptions, OpPlacement
 from edgekit.runtimes._contract import (
+    LARGE_BYTES,
     PROBE_FEED,
     Run,
     bound_run,
@@ -24,6 +24,7 @@ from edgekit.runtimes._contract import (
     closed_run,
     dims,
     distinct_names,
+    lanes_for,
     try_engine,
 )
 from edgekit.spec import TensorSpec
@@ -37,7 +38,7 @@ _DTYPES = {
     "i16": "int16", "u16": "uint16", "i32": "int32", "u32": "uint32", "i64": "int64", "u64": "uint64",
 }  # fmt: skip
 _INT32 = np.iinfo("int32")
-_UNSUPPORTED = re.compile(
+_UNSUPPORTED = (
     r"No translator found for (?P<translator>\S+) node"
     r"|No conversion rule found for operations: (?P<rules>[^\n]+)"
     r"|doesn't contain the operation with type: (?P<opset>\S+)"
@@ -56,7 +57,7 @@ class OpenvinoEngine:
     def __init__(self) -> None:
         self._probe: Probe | None = None
         self._core: Any = None
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def probe(self) -> Probe:
         if self._probe is None:
@@ -65,10 +66,10 @@ class OpenvinoEngine:
 
     def open(self, path: Path, options: EngineOptions) -> OpenOpenvino:
         check_options(self.name, options, tuple(_HINTS))
+        spare = self._spare(path, options)
         model = self._read(path)
         try:
-            compiled = self._compile(model, options)
-            return OpenOpenvino(model, compiled)
+            return OpenOpenvino.of(model, self._compile(model, options), spare)
         except EdgekitError:
             raise
         except Exception as error:
@@ -76,6 +77,8 @@ class OpenvinoEngine:
 
     def placements(self, path: Path, options: EngineOptions) -> list[OpPlacement]:
         """The compiled model's own account, at batch 1 where only the batch is open."""
+        from dataclasses import replace
+
         from edgekit.runtimes._openvino_graph import GROUP_OPTION, placements
 
         def compile_other(model: Any, group: int) -> Any:
@@ -102,6 +105,21 @@ class OpenvinoEngine:
         except Exception as error:
             raise _typed(path, error) from error
 
+    def _spare(self, path: Path, options: EngineOptions) -> _Spare:
+        """What further lanes run on. A call that has all cores to itself leaves none for a second one."""
+        read = _stamp(path)
+        is_one = sum(size for _, size, _ in read) > LARGE_BYTES or (options.threads is None and options.lanes is None)
+        lanes = 1 if is_one else lanes_for(options, options.threads or 1)
+
+        def compile_again(first: Any) -> Any:
+            if options.threads is None:
+                return first
+            # As the first was, for calls of one stream take turns, and one model of several streams gave wrong answers
+            # for 16-bit activations (2026.4). It is read again, as keeping it costs its weights.
+            return self._compile(self._read(path), options) if _stamp(path) == read else None
+
+        return _Spare(lanes, compile_again)
+
     def _compile(self, model: Any, options: EngineOptions) -> Any:
         asked = ["runtime_options", "INFERENCE_PRECISION_HINT"]
         is_asked = options.precision == "fp32" and model.has_rt_info(asked)
@@ -109,6 +127,8 @@ class OpenvinoEngine:
             # A file converted for bf16 says so itself; what was left alone runs in fp32.
             "INFERENCE_PRECISION_HINT": model.get_rt_info(asked).astype(str) if is_asked else _HINTS[options.precision],
             "PERFORMANCE_HINT": "LATENCY",
+            # Pinned, all models of one thread would share the first core.
+            "ENABLE_CPU_PINNING": False,
             **options.vendor,
         }
         if options.threads is not None:
@@ -134,34 +154,76 @@ class OpenvinoEngine:
         return self._compile(model, EngineOptions(threads=1))(PROBE_FEED)[0]
 
 
+class _Spare(Record):
+    """How many lanes a model may have, and what makes another compiled model of the first; None when nothing can."""
+
+    lanes: int
+    compile_again: Callable[[Any], Any]
+
+
+class _Sizes:
+    """Which sizes fit a model, tried on the model itself, which costs its weights in memory."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._fitting: set[tuple[tuple[int, ...], ...]] = set()
+        self._lock = allocate_lock()
+
+    def check(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+        if shapes in self._fitting:
+            return
+        try:
+            with self._lock:
+                self._model.reshape(dict(zip(self._model.inputs, map(list, shapes), strict=True)))
+        except RuntimeError as error:
+            raise ValueError(_last_line(error)) from error
+        self._fitting.add(shapes)
+
+
 class OpenOpenvino:
     """One infer request of its own. Where all shapes are known its buffers are looked up once, at load."""
 
     lends_outputs = True
 
-    def __init__(self, model: Any, compiled: Any) -> None:
-        self.inputs = _specs(model.inputs, "input")
-        self.outputs = _specs(model.outputs, "output")
+    def __init__(
+        self,
+        compiled: Any,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        spare: _Spare,
+        sizes: _Sizes | None,
+    ) -> None:
+        self.inputs, self.outputs, self.lanes = inputs, outputs, spare.lanes
         said = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.precision = _PRECISIONS.get(said, said)
-        self._compiled = compiled
+        self._compiled, self._spare, self._sizes = compiled, spare, sizes
         self._request = request = compiled.create_infer_request()
         # The wrapped class's method skips a Python layer that copies every output into a dictionary.
         self._infer = super(type(request), request).infer  # type: ignore[misc]
-        self._narrowed = [i for i, spec in enumerate(self.inputs) if spec.dtype in ("int64", "uint64")]
-        self._is_static = all(spec.is_static for spec in self.inputs)
-        # In one thread the plugin swallows what goes wrong with new sizes and leaves the last answer standing (2026.4),
-        # so sizes not seen before are tried on the model itself, which costs its weights in memory.
-        is_swallowing = not self._is_static and compiled.get_property("INFERENCE_NUM_THREADS") == 1
-        self._model = model if is_swallowing else None
-        self._fitting: set[tuple[tuple[int, ...], ...]] = set()
-        infer = partial(self._infer, {}, True, False)
-        if self._is_static and not self._narrowed and all(spec.is_static for spec in self.outputs):
-            feeds = [request.get_input_tensor(i).data for i in range(len(self.inputs))]
-            results = [request.get_output_tensor(i).data for i in range(len(self.outputs))]
-            self.run: Run = bound_run(feeds, infer, results)
+        self._narrowed = [i for i, spec in enumerate(inputs) if spec.dtype in ("int64", "uint64")]
+        if not self._narrowed and all(spec.is_static for spec in (*inputs, *outputs)):
+            feeds = [request.get_input_tensor(i).data for i in range(len(inputs))]
+            results = [request.get_output_tensor(i).data for i in range(len(outputs))]
+            self.run: Run = bound_run(feeds, partial(self._infer, {}, True, False), results)
         else:
             self.run = self._run_set
+
+    @classmethod
+    def of(cls, model: Any, compiled: Any, spare: _Spare) -> OpenOpenvino:
+        inputs, outputs = _specs(model.inputs, "input"), _specs(model.outputs, "output")
+        # In one thread the plugin swallows what goes wrong with new sizes and leaves the last answer standing (2026.4),
+        # so sizes not seen before are tried.
+        is_open = not all(spec.is_static for spec in inputs)
+        is_swallowing = is_open and compiled.get_property("INFERENCE_NUM_THREADS") == 1
+        return cls(compiled, inputs, outputs, spare, _Sizes(model) if is_swallowing else None)
+
+    def another(self) -> OpenOpenvino | None:
+        """A request of the model compiled once more; None when its file has changed, and for one that remembers.
+
+        Calls of one that remembers must meet one memory.
+        """
+        compiled = None if self._request.query_state() else self._spare.compile_again(self._compiled)
+        return compiled and OpenOpenvino(compiled, self.inputs, self.outputs, self._spare, self._sizes)
 
     def _run_set(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         self._check_narrowed(arrays)
@@ -182,19 +244,21 @@ class OpenOpenvino:
     def _set(self, arrays: Sequence[np.ndarray]) -> None:
         import openvino
 
-        shapes = tuple(array.shape for array in arrays)
-        if self._model is not None and shapes not in self._fitting:
-            try:
-                self._model.reshape(dict(zip(self._model.inputs, map(list, shapes), strict=True)))
-            except RuntimeError as error:
-                raise ValueError(_last_line(error)) from error
-            self._fitting.add(shapes)
+        if self._sizes is not None:
+            self._sizes.check(tuple(array.shape for array in arrays))
         for index, array in enumerate(arrays):
             self._request.set_input_tensor(index, openvino.Tensor(np.ascontiguousarray(array).reshape(array.shape)))
 
     def close(self) -> None:
         self.run = closed_run
-        self._infer = self._request = self._compiled = self._model = None
+        self._infer = self._request = self._compiled = self._sizes = None
+        del self._spare
+
+
+def _stamp(path: Path) -> list[tuple[int, int, int]]:
+    """Differs when a file, or the weights beside it, are no longer those that were there."""
+    found = [file.stat() for file in (path, path.with_suffix(".bin")) if file.is_file()]
+    return [(status.st_ino, status.st_size, status.st_mtime_ns) for status in found]
 
 
 def _specs(ports: Sequence[Any], what: str) -> tuple[TensorSpec, ...]:
@@ -226,10 +290,12 @@ def _name(port: Any) -> str:
 
 
 def _typed(path: Path, error: Exception) -> EdgekitError:
+    import re  # which compiles what it is given
+
     if isinstance(error, UnicodeDecodeError):
         return ArtifactError(f"{path} is damaged: a name in it is not text", hint="copy or convert it again")
     said = str(error)
-    if found := list(_UNSUPPORTED.finditer(said)):
+    if found := list(re.finditer(_UNSUPPORTED, said)):
         listed = [name for match in found for group in match.groups() if group for name in group.split(", ")]
         return UnsupportedError(
             f"OpenVINO has no kernel for operations of {path.name}", offenders=dict.fromkeys(listed)

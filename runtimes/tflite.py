@@ -6,16 +6,13 @@ Only `Interpreter` is used. LiteRT's CompiledModel corrupts memory on models who
 from __future__ import annotations
 
 import importlib
-import mmap
-import re
 import sys
-import threading
 import warnings
-from base64 import b64decode
+from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +21,7 @@ from edgekit.opening import require_format
 from edgekit.registry import Probe
 from edgekit.runtime import EngineOptions, OpPlacement
 from edgekit.runtimes._contract import (
+    LARGE_BYTES,
     PROBE_FEED,
     Run,
     bound_run,
@@ -32,23 +30,28 @@ from edgekit.runtimes._contract import (
     dims,
     distinct_names,
     first_line,
+    lanes_for,
     package,
 )
-from edgekit.runtimes._tflite_state import state_of
+from edgekit.runtimes._tflite_state import keeps_state, state_of
 from edgekit.spec import DTYPES, QuantParams, StatePair, TensorSpec
+
+if TYPE_CHECKING:
+    import mmap
 
 __all__ = ["ENGINE"]
 
 # y = x + x on float32[1, 2].
-_TINY = b64decode(
-    "GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAAAYAAAA6AAAAAMAAAABAAAABAAAACD///8BAAAAEAAAAAwAFAAQAAwACAAEAAwAAAAQAAAA"
-    "UAAAAFQAAABYAAAAAQAAABQAAAAAAA4AFAAAABAADAALAAQADgAAABAAAAAAAAALDAAAABAAAAB4////AQAAAAEAAAACAAAAAAAAAAAAAAABAAAA"
-    "AQAAAAEAAAAAAAAAAgAAADQAAAAEAAAA4P///wgAAAAMAAAAAQAAAHkAAAACAAAAAQAAAAIAAAAMAAwACAAAAAAABAAMAAAACAAAAAwAAAABAAAA"
-    "eAAAAAIAAAABAAAAAgAAAAEAAAAIAAAABAAEAAQAAAA="
+_TINY = bytes.fromhex(
+    "1800000054464c3300000e00140010000c000800000004000e0000001000000018000000e800000003000000010000000400000020ffffff"
+    "01000000100000000c00140010000c00080004000c00000010000000500000005400000058000000010000001400000000000e0014000000"
+    "10000c000b0004000e000000100000000000000b0c0000001000000078ffffff010000000100000002000000000000000000000001000000"
+    "010000000100000000000000020000003400000004000000e0ffffff080000000c0000000100000079000000020000000100000002000000"
+    "0c000c0008000000000004000c000000080000000c0000000100000078000000020000000100000002000000010000000800000004000400"
+    "04000000"
 )
-_UNRESOLVED = re.compile(r"unresolved custom op: (\S+?)\.?\s")
-_UNKNOWN_BUILTIN = re.compile(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'")
-_READ_BYTES = 256 << 20
+_UNRESOLVED = r"unresolved custom op: (\S+?)\.?\s"
+_UNKNOWN_BUILTIN = r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'"
 _QUANTIZED = ("int8", "uint8", "int16")
 
 
@@ -59,7 +62,7 @@ class TfliteEngine:
     formats: tuple[str, ...] = ("tflite",)
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._probe: Probe | None = None
         self._interpreter: Any = None
 
@@ -75,10 +78,17 @@ class TfliteEngine:
         self.probe().require("the tflite runtime")
         content = _content(path)
         file = {"model_content": content} if isinstance(content, bytes) else {"model_path": str(path)}
+        threads = options.threads or 1
+
+        def interpreter() -> Any:
+            opened = self._interpreter(**file, num_threads=threads, **dict(options.vendor))
+            opened.allocate_tensors()
+            return opened
+
+        # A large file is not held here and may be another one by now; a delegate belongs to one interpreter.
+        can_repeat = isinstance(content, bytes) and "experimental_delegates" not in options.vendor
         try:
-            interpreter = self._interpreter(**file, num_threads=options.threads or 1, **dict(options.vendor))
-            interpreter.allocate_tensors()
-            return OpenTflite(interpreter, state_of(content))
+            return OpenTflite(interpreter, content, lanes_for(options, threads) if can_repeat else 1)
         except EdgekitError:
             raise
         except TypeError as error:
@@ -96,8 +106,10 @@ class TfliteEngine:
 
 def _content(path: Path) -> bytes | mmap.mmap:
     """The bytes of a file; of a large one only those that are looked at, which it must keep while it is open."""
-    if path.stat().st_size <= _READ_BYTES:
+    if path.stat().st_size <= LARGE_BYTES:
         return path.read_bytes()
+    import mmap
+
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -107,8 +119,11 @@ class OpenTflite:
 
     precision = "fp32"
 
-    def __init__(self, interpreter: Any, state: tuple[StatePair, ...] = ()) -> None:
-        self.state = state
+    def __init__(self, make: Callable[[], Any], content: bytes | mmap.mmap, lanes: int = 1) -> None:
+        self.state: tuple[StatePair, ...] = state_of(content)
+        self.lanes = lanes
+        self._make, self._content = make, content
+        interpreter = make()
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         in_names, out_names = _names(interpreter, inputs, outputs)
         self.inputs = tuple(_spec(detail, name) for detail, name in zip(inputs, in_names, strict=True))
@@ -126,6 +141,10 @@ class OpenTflite:
         feeds, results = self._views() if self._is_static else ([], [])
         self.lends_outputs = bool(results)
         self.run: Run = bound_run(feeds, raw.Invoke, results) if results else self._run_copying
+
+    def another(self) -> OpenTflite | None:
+        """A second interpreter of the same bytes; None for a model that remembers, whose calls must meet one memory."""
+        return None if keeps_state(self._content) else OpenTflite(self._make, self._content)
 
     def _views(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Arrays on the memory of inputs and outputs; none when the size of an output depends on the data."""
@@ -165,7 +184,7 @@ class OpenTflite:
 
     def close(self) -> None:
         self.run = closed_run
-        self._interpreter = None
+        self._interpreter = self._make = self._content = None  # type: ignore[assignment]
         del self._set, self._invoke, self._get, self._resize, self._allocate
 
 
@@ -273,13 +292,15 @@ def _spec(detail: dict[str, Any], name: str) -> TensorSpec:
 
 
 def _typed(path: Path, content: bytes | mmap.mmap, error: Exception) -> EdgekitError:
+    import re  # which compiles what it is given
+
     said = str(error) if not isinstance(error, UnicodeDecodeError) else ""
-    if found := _UNRESOLVED.search(said):
+    if found := re.search(_UNRESOLVED, said):
         return UnsupportedError(
             f"{path.name} has custom operations this interpreter does not know",
             offenders=_all_custom(content, found[1]),
         )
-    if found := _UNKNOWN_BUILTIN.search(said):
+    if found := re.search(_UNKNOWN_BUILTIN, said):
         return UnsupportedError(
             f"{path.name} needs a newer interpreter", offenders=[f"{found[1]} version {found[2]}"],
             hint="pip install -U ai-edge-litert",

@@ -6,7 +6,8 @@ import pytest
 
 # Before they are imported: without it a failed assertion of a battery says nothing of the values.
 pytest.register_assert_rewrite(
-    *(f"edgekit.testing.{name}_contract" for name in ("converter", "pass", "runtime", "writing"))
+    *(f"edgekit.testing.{name}_contract" for name in ("converter", "pass", "runtime", "threads", "writing")),
+    "edgekit.testing.runtime_fixtures",
 )
 
 from edgekit.testing.converter_contract import ConverterContract, SourceContract  # noqa: E402

@@ -3,119 +3,31 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from edgekit.errors import ArtifactError, InputError, UnsupportedError
-from edgekit.feeds import random_feeds
-from edgekit.registry import RUNTIMES
-from edgekit.runtime import Engine, EngineOptions, OpenModel, Session
+from edgekit.runtime import Engine, EngineOptions, Session
 from edgekit.spec import DTYPES
-from edgekit.testing.bad_inputs import DAMAGES, FEEDS, MEMORY, WRONG, damage
-from edgekit.testing.gaps import Battery
+from edgekit.testing.bad_inputs import DAMAGES, FEEDS, MEMORY, NOT_FINITE, WRONG, damage
+from edgekit.testing.runtime_fixtures import Sample
+from edgekit.testing.threads_contract import ThreadsContract
 
 __all__ = ["RuntimeContract", "Sample"]
 
 Arrays = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A small model to try a runtime on.
-
-    Attributes:
-        name: Shown in the names of tests.
-        write: Writes the model's files into a folder and gives the one to open.
-        oracle: The right answer to feeds, by something other than the engine under test.
-        tolerance: Largest difference from the oracle, as a share of the oracle's largest value.
-        is_dynamic: Its inputs have an open batch in front, and each row is answered by itself.
-        is_quantized: Its inputs and outputs are integers that stand for real numbers.
-    """
-
-    name: str
-    write: Callable[[Path], Path]
-    oracle: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
-    tolerance: float = 1e-5
-    is_dynamic: bool = False
-    is_quantized: bool = False
-
-
-class _Counted:
-    """An opened model that counts its calls."""
-
-    def __init__(self, model: OpenModel) -> None:
-        self.inputs, self.outputs = model.inputs, model.outputs
-        self.precision, self.lends_outputs = model.precision, model.lends_outputs
-        self.close = model.close
-        self.calls = 0
-        self._model = model
-
-    def run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        self.calls += 1
-        return self._model.run(arrays)
-
-
-class RuntimeContract(Battery):
+class RuntimeContract(ThreadsContract):
     """The battery of a runtime.
 
     Attributes:
         engine: The runtime's name in the registry.
         samples: Models to try it on; more than one input, an open batch and every dtype claimed belong among them.
     """
-
-    engine: ClassVar[str]
-    samples: ClassVar[Sequence[Sample]]
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        chosen = {
-            "sample": list(self.samples),
-            "dynamic_sample": [s for s in self.samples if s.is_dynamic],
-            "quantized_sample": [s for s in self.samples if s.is_quantized],
-        }
-        for fixture, samples in chosen.items():
-            if fixture in metafunc.fixturenames:
-                absent = pytest.param(
-                    None, marks=pytest.mark.skip(f"{self.engine} has no sample of this kind"), id="none"
-                )
-                metafunc.parametrize(fixture, [pytest.param(s, id=s.name) for s in samples] or [absent])
-
-    @pytest.fixture
-    def runtime(self) -> Engine:
-        """The engine; a test is skipped by its name where it does not work, unless EDGEKIT_ALL_RUNTIMES=1."""
-        engine: Engine = RUNTIMES.get(self.engine)
-        probe = engine.probe()
-        if not probe.available:
-            stop = pytest.fail if os.environ.get("EDGEKIT_ALL_RUNTIMES") == "1" else pytest.skip
-            stop(f"the {self.engine} runtime is not available: {probe.reason}")
-        return engine
-
-    @pytest.fixture
-    def start(self, runtime: Engine) -> Iterator[Callable[..., Session]]:
-        """Opens a file; closes it when the test is over."""
-        sessions: list[Session] = []
-
-        def opened(path: Path, *, threads: int | None = 1, **session_args: Any) -> Session:
-            model = _Counted(runtime.open(path, EngineOptions(threads=threads)))
-            sessions.append(Session(model, runtime=self.engine, **session_args))
-            return sessions[-1]
-
-        yield opened
-        for session in sessions:
-            session.close()
-
-    @staticmethod
-    def feeds(session: Session, *, seed: int = 0, batch: int = 1) -> Arrays:
-        return random_feeds(session.signature, count=1, seed=seed, batch=batch)[0]
-
-    @staticmethod
-    def same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
-        return list(one) == list(other) and all(np.array_equal(one[k], other[k], equal_nan=True) for k in one)
 
     # --- what it says of itself ---
 
@@ -164,15 +76,6 @@ class RuntimeContract(Battery):
         for seed in range(3):
             feeds = self.feeds(session, seed=seed)
             self.assert_close(session.run(feeds), sample.oracle(feeds), sample.tolerance)
-
-    @staticmethod
-    def assert_close(answer: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray], tolerance: float) -> None:
-        assert sorted(answer) == sorted(right)
-        for name, array in right.items():
-            assert answer[name].shape == array.shape
-            largest = float(np.abs(array.astype("float64")).max(initial=0)) or 1.0
-            difference = np.abs(answer[name].astype("float64") - array.astype("float64")).max(initial=0)
-            assert difference <= tolerance * largest, f"{name} is off by {difference / largest:.2e} of its range"
 
     def test_repeats_itself(self, start: Callable[..., Session], sample: Sample, tmp_path: Path) -> None:
         session = start(sample.write(tmp_path))
@@ -273,11 +176,23 @@ class RuntimeContract(Battery):
         assert all(name in str(refusal.value) for name in feeds)
         assert session._model.calls == 0  # type: ignore[attr-defined]
 
-    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-    def test_refuses_what_is_not_finite(
+    def test_an_input_left_out_is_not_that_of_the_call_before(
+        self, start: Callable[..., Session], sample: Sample, tmp_path: Path
+    ) -> None:
+        session = start(sample.write(tmp_path))
+        feeds = self.feeds(session)
+        right = session.run(feeds)
+        for name in feeds:
+            with pytest.raises(InputError, match=name):
+                session.run({other: x for other, x in feeds.items() if other != name})
+        assert self.same(session.run(feeds), right)
+
+    @pytest.mark.parametrize("value", NOT_FINITE)
+    def test_refuses_what_is_not_finite_only_on_request(
         self, start: Callable[..., Session], sample: Sample, tmp_path: Path, value: float
     ) -> None:
-        session = start(sample.write(tmp_path), check_finite=True)
+        path = sample.write(tmp_path)
+        session, other = start(path, check_finite=True), start(path)
         feeds = self.feeds(session)
         for name, array in feeds.items():
             if array.dtype.kind == "f":
@@ -285,6 +200,10 @@ class RuntimeContract(Battery):
                 bad.flat[-1] = value
                 with pytest.raises(InputError, match=name):
                     session.run({**feeds, name: bad})
+                if np.isnan(value) and sample.is_quantized:
+                    continue  # no integer stands for it
+                shapes = {k: y.shape for k, y in other.run({**feeds, name: bad}).items()}
+                assert shapes == {k: y.shape for k, y in session.run(feeds).items()}
         assert session.run(feeds)
 
     @pytest.mark.parametrize("kind", DAMAGES)
@@ -310,25 +229,6 @@ class RuntimeContract(Battery):
         assert self.same(lent, right)
         two.close()
         assert self.same(one.run(mine), right)
-
-    def test_threads_share_a_session(self, start: Callable[..., Session], sample: Sample, tmp_path: Path) -> None:
-        session = start(sample.write(tmp_path))
-        feeds = [self.feeds(session, seed=seed) for seed in range(2)]
-        right = [session.run(f) for f in feeds]
-        wrong: list[object] = []
-
-        def work(mine: int) -> None:
-            try:
-                wrong.extend(i for i in range(60) if not self.same(session.run(feeds[mine]), right[mine]))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the test must see it
-                wrong.append(error)
-
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not wrong
 
     def test_closes_twice(self, start: Callable[..., Session], sample: Sample, tmp_path: Path) -> None:
         session = start(sample.write(tmp_path))

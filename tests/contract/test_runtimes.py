@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
+import flatbuffers
 import numpy as np
 import onnx
 import pytest
@@ -17,7 +18,9 @@ from edgekit.errors import ArtifactError, InputError, UnsupportedError
 from edgekit.opening import detect_format, open_session
 from edgekit.registry import RUNTIMES
 from edgekit.runtime import EngineOptions, Session
+from edgekit.runtimes._tflite_state import keeps_state
 from edgekit.testing import RuntimeContract
+from edgekit.testing.bad_inputs import FEEDS, WRONG
 from edgekit.testing.tflite_writer import TfliteWriter
 from tests.contract import sample_models as models
 
@@ -207,6 +210,89 @@ def test_sizes_the_engine_cannot_run_are_an_input_error(tmp_path: Path, runtime:
         with pytest.raises(InputError, match=r"x \[2, 3\], y \[5, 3\]"):
             session.run({**ok, "y": np.ones((5, 3), "float32")})
         np.testing.assert_array_equal(session.run(ok)["z"], right)
+
+
+# --- what they are not to run on ---
+
+
+def test_a_bad_feed_meets_the_same_words_whatever_the_engine(tmp_path: Path) -> None:
+    files = {"tflite": models.tflite_samples()[1], "onnx": models.onnx_samples()[1]}
+    files |= {"openvino": models.openvino_samples()[1], "reference": models.onnx_samples()[1]}
+    sessions = {}
+    for runtime, sample in files.items():
+        (tmp_path / runtime).mkdir()
+        sessions[runtime] = opened(runtime, sample.write(tmp_path / runtime))
+    x = np.random.default_rng(0).standard_normal((3, 6)).astype("float32")
+    bad = {name: {"x": make(x)} for name, make in WRONG.items()} | {n: make({"x": x}) for n, make in FEEDS.items()}
+    for name, feeds in bad.items():
+        said = {runtime: _outcome(session, feeds) for runtime, session in sessions.items()}
+        assert len(set(said.values())) == 1, (name, said)
+    assert {_outcome(session, bad["float64"]) for session in sessions.values()} == {
+        "InputError: input 'x' wants float32, got float64 (x.astype('float32'))"
+    }
+
+
+def _outcome(session: Session, feeds: dict[str, np.ndarray]) -> str:
+    try:
+        return ", ".join(f"{name} {array.shape}" for name, array in session.run(feeds).items())
+    except InputError as error:
+        return f"InputError: {error}"
+
+
+# --- several calls at the same time ---
+
+
+def test_a_tflite_model_that_remembers_has_one_lane(tmp_path: Path) -> None:
+    writer = TfliteWriter()
+    x, state, y = (writer.tensor(name, (1, 4)) for name in ("x", "state", "y"))
+    writer.op("ADD", [x, state], [y], options="AddOptions")
+    plain = writer.finish([x, state], [y])
+    assert not keeps_state(plain)
+    assert not keeps_state(models.tflite_two_inputs())
+    assert keeps_state(_with_variable(plain, "state"))
+
+
+def _with_variable(content: bytes, name: str) -> bytes:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for tensor in model.subgraphs[0].tensors:
+        tensor.isVariable = tensor.name == name.encode()
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_an_openvino_model_that_remembers_has_one_lane(tmp_path: Path) -> None:
+    import openvino
+    from openvino import opset13 as ops
+    from openvino.op.util import Variable, VariableInfo
+
+    info = VariableInfo()
+    info.data_shape, info.data_type, info.variable_id = openvino.PartialShape([1, 3]), openvino.Type.f32, "sum"
+    variable = Variable(info)
+    x = ops.parameter([1, 3], np.float32, name="x")
+    total = ops.add(ops.read_value(ops.constant(np.zeros((1, 3), "float32")), variable), x)
+    total.output(0).set_names({"y"})
+    model = openvino.Model([ops.result(total)], [ops.assign(total, variable)], [x], "sum")
+    openvino.save_model(model, tmp_path / "sum.xml", compress_to_fp16=False)
+    open_model = RUNTIMES.get("openvino").open(tmp_path / "sum.xml", EngineOptions(threads=1, lanes=4))
+    assert open_model.another() is None
+    with Session(open_model, runtime="openvino") as session:
+        feeds = {session.signature.inputs[0].name: np.ones((1, 3), "float32")}
+        sums = [float(next(iter(session.run(feeds).values()))[0, 0]) for _ in range(3)]
+    assert sums == [1, 2, 3]
+
+
+@pytest.mark.parametrize("runtime", ["tflite", "onnx", "openvino", "null"])
+def test_lanes_are_as_many_as_asked(tmp_path: Path, runtime: str) -> None:
+    samples = {"tflite": models.tflite_samples, "onnx": models.onnx_samples, "openvino": models.openvino_samples}
+    path = samples.get(runtime, models.null_samples)()[0].write(tmp_path)
+    engine = RUNTIMES.get(runtime)
+    assert engine.open(path, EngineOptions(threads=1, lanes=5)).lanes == 5
+    assert engine.open(path, EngineOptions(threads=1)).lanes >= 1
+    with pytest.raises(InputError, match="one lane at least"):
+        engine.open(path, EngineOptions(lanes=0))
 
 
 # --- files they refuse ---

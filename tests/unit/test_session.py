@@ -211,6 +211,56 @@ def test_the_way_there_and_back_costs_half_a_step(values: list[float]) -> None:
     assert np.abs(opened.run({"x": feed})["y"] - feed).max() <= 0.25 + 1e-5
 
 
+# --- what a signature declares in another width ---
+
+
+def declared(ours: str, engine: str) -> tuple[Model, Session]:
+    def spec(name: str, dtype: str) -> TensorSpec:
+        return TensorSpec(name, dtype, (1, 3))
+
+    model = Model(lambda a: [a[0]], inputs=(spec("x", engine),), outputs=(spec("y", engine),))
+    return model, session(model, signature=Signature((spec("x", ours),), (spec("y", ours),)))
+
+
+@pytest.mark.parametrize(
+    ("ours", "engine"),
+    [("int64", "int32"), ("int32", "int64"), ("int8", "int32"), ("uint8", "int32"), ("float16", "float32")],
+)
+def test_numbers_are_given_in_the_files_width_and_come_back_in_the_signatures(ours: str, engine: str) -> None:
+    model, opened = declared(ours, engine)
+    feed = np.array([[1, 0, 127]], ours)
+    answer = opened.run({"x": feed})["y"]
+    assert model.seen[0][0].dtype == engine
+    assert answer.dtype == ours
+    np.testing.assert_array_equal(answer, feed)
+    with pytest.raises(InputError, match=f"wants {ours}"):
+        opened.run({"x": feed.astype(engine)})
+
+
+def test_an_integer_the_file_has_no_room_for_is_refused() -> None:
+    model, opened = declared("int64", "int32")
+    with pytest.raises(InputError, match="'x' holds integers that int32 has not"):
+        opened.run({"x": np.array([[0, 0, 2**31]])})
+    assert model.seen == []
+    _, narrow = declared("int8", "int32")
+    with pytest.raises(InputError, match="wants int8"):
+        narrow.run({"x": np.array([[300, 0, 0]], "int32")})
+
+
+def test_an_answer_the_signature_has_no_room_for_is_an_error() -> None:
+    wide = TensorSpec("y", "int32", (1, 3))
+    model = Model(lambda a: [np.full((1, 3), 300, "int32")], outputs=(wide,))
+    opened = session(model, signature=Signature((X,), (TensorSpec("y", "int8", (1, 3)),)))
+    with pytest.raises(ArtifactError, match="'y' holds integers that int8 has not"):
+        opened.run({"x": ones(1, 3)})
+
+
+@pytest.mark.parametrize(("ours", "engine"), [("float32", "int32"), ("bool", "uint8"), ("uint16", "bfloat16")])
+def test_another_kind_of_number_than_the_files_is_no_signature_of_it(ours: str, engine: str) -> None:
+    with pytest.raises(ArtifactError, match=f"is {ours} in the signature and {engine} in the file"):
+        declared(ours, engine)
+
+
 # --- finite ---
 
 
