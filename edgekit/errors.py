@@ -5,7 +5,8 @@
     ├── InputError        3  feeds or data do not match the signature       (also ValueError)
     ├── UnsupportedError  4  op, dtype, format or recipe not possible here; lists every offender
     ├── UnavailableError  5  an optional part is absent; names the extra    (also ImportError)
-    └── ConversionError   6  a vendor's tool failed or crashed; step, source, vendor message
+    ├── ConversionError   6  a vendor's tool failed or crashed; step, source, vendor message
+    └── PredictTimeout    7  a prediction was not done in the time it was given (also TimeoutError)
     GateFailed            1  not an error: the question was answered, and the answer is no
 
 Foreign exceptions are mapped to these at one boundary each: the session for engines, the worker for vendor tools.
@@ -21,6 +22,7 @@ __all__ = [
     "EdgekitError",
     "GateFailed",
     "InputError",
+    "PredictTimeout",
     "UnavailableError",
     "UnsupportedError",
 ]
@@ -83,6 +85,21 @@ class ConversionError(EdgekitError):
         self.step = step
         self.vendor_message = vendor_message
         super().__init__(f"{step}: {message}" if step else message, hint=hint)
+
+
+class PredictTimeout(EdgekitError, TimeoutError):  # noqa: N818 - named as the built-in it is one of
+    """A prediction was not done in the time its caller gave it, and has been given up.
+
+    Args:
+        message: What took how long.
+        timeout_s: The time it was given.
+    """
+
+    exit_code = 7
+
+    def __init__(self, message: str, *, timeout_s: float = 0.0, hint: str = "") -> None:
+        self.timeout_s = timeout_s
+        super().__init__(message, hint=hint)
 
 
 class GateFailed(Exception):  # noqa: N818 - an answer, not an error

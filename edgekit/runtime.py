@@ -1,15 +1,15 @@
 """The seam to the vendors' engines, and the session that does once what every engine needs.
 
 An *engine* opens a file and runs arrays through it. A *session* stands in front of it: it checks feeds before the
-engine sees them, takes turns between threads, turns integer inputs and outputs into real numbers and back, hands out
-results the caller owns, and maps what the engine raises to edgekit's errors.
+engine sees them, gives calls of several threads a lane each, turns integer inputs and outputs into real numbers and
+back, hands out results the caller owns, and maps what the engine raises to edgekit's errors.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from _thread import allocate_lock
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,19 +17,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgekit.errors import ArtifactError, EdgekitError, InputError
+from edgekit.lanes import Lanes
+from edgekit.record import Record, field
 from edgekit.registry import Probe
-from edgekit.spec import QuantParams, Signature, StatePair, TensorSpec
-from edgekit.validation import dims_text, fit_array, numpy_dtype, quantized
+from edgekit.spec import Signature, StatePair, TensorSpec
+from edgekit.validation import Convert, dims_text, fit_array, order, outward, wanted
 
 if TYPE_CHECKING:
+    from edgekit.batching import Batches
     from edgekit.bundle import Artifact
+    from edgekit.choosing import Choice
+    from edgekit.deadline import TimedCalls
+    from edgekit.opening import Origin
+    from edgekit.pooling import Pool
     from edgekit.processing import Processing
+    from edgekit.stateful import Stateful
 
 __all__ = ["Engine", "EngineOptions", "OpenModel", "OpPlacement", "Session"]
 
 
-@dataclass(frozen=True)
-class EngineOptions:
+class EngineOptions(Record):
     """How an engine is to open a model.
 
     Attributes:
@@ -37,16 +44,19 @@ class EngineOptions:
         precision: Arithmetic for float models: ``"fp32"`` unless asked otherwise (``"bf16"``, ``"fp16"``).
         device: ``"cpu"``, ``"gpu"`` or ``"npu"``.
         vendor: Options in the vendor's own words, passed on as they are.
+        lanes: Calls that may run at the same time, each with `threads`; None is as many as this machine's cores hold.
+            The second lane is opened when a call finds the first one busy: ONNX Runtime's share everything but buffers,
+            TFLite's and OpenVINO's have weights of their own. 1 has calls take turns.
     """
 
     threads: int | None = None
     precision: str = "fp32"
     device: str = "cpu"
     vendor: Mapping[str, Any] = field(default_factory=dict)
+    lanes: int | None = None
 
 
-@dataclass(frozen=True)
-class OpPlacement:
+class OpPlacement(Record):
     """One operation as the engine really prepared it.
 
     Attributes:
@@ -63,7 +73,11 @@ class OpPlacement:
 
 
 class OpenModel(Protocol):
-    """A file an engine has opened. `state`, the pairs of a signature's, is optional: what the file says of it.
+    """A file an engine has opened.
+
+    Optional are `state`, the pairs of a signature's: what the file says of it; and, for engines that can run several
+    calls at the same time, `lanes`, how many, and ``another() -> OpenModel | None``, the same model to run beside this
+    one, or None where there are to be no more; each is closed by itself.
 
     Attributes:
         inputs: In the order `run` takes them.
@@ -101,7 +115,7 @@ _ndarray = np.ndarray
 
 
 class Session:
-    """One loaded model. Safe to call from several threads; calls take turns.
+    """One loaded model. Safe to call from several threads, whose calls run at the same time where the engine can.
 
     Args:
         model: What an engine opened.
@@ -114,7 +128,16 @@ class Session:
         check_finite: Refuse NaN and infinity in float feeds.
         processing: How `predict` makes feeds of real-world inputs and an answer of the outputs.
         artifact: What was opened, where it is known.
+
+    Attributes:
+        choice: What `edgekit.load` took, and why.
+        origin: What the model was opened from, for a second process to open it where it is known.
     """
+
+    origin: Origin | None = None
+    _batches: Batches | None = None
+    _timed: TimedCalls | None = None
+    _once = allocate_lock()  # held while one of these two is made
 
     def __init__(
         self,
@@ -131,36 +154,38 @@ class Session:
     ) -> None:
         self.runtime = runtime
         self.artifact = artifact
+        self.choice: Choice | None = None
         self.processing = processing
         self.precision = model.precision
         self._model = model
-        self._lock = threading.Lock()
+        self._lanes = Lanes(model)
         self._check_finite = check_finite
         self.signature = signature or _public_signature(model, integer_io)
-        engine_inputs = _order(model.inputs, self.signature.inputs, input_names or {}, "input")
-        engine_outputs = _order(model.outputs, self.signature.outputs, output_names or {}, "output")
-        self._wanted = _wanted(model.inputs, self.signature, engine_inputs, check_finite)
+        engine_inputs = order(model.inputs, self.signature.inputs, input_names or {}, "input")
+        engine_outputs = order(model.outputs, self.signature.outputs, output_names or {}, "output")
+        self._wanted = wanted(model.inputs, self.signature, engine_inputs, check_finite)
         self._is_static = all(spec.is_static for spec in self.signature.inputs)
         names = {engine: ours for ours, engine in engine_outputs.items()}
         self._names = tuple(names[spec.name] for spec in model.outputs)
-        self._dequantize = {
-            names[spec.name]: quant
+        self._outward = {
+            names[spec.name]: convert
             for spec in model.outputs
-            if (quant := _conversion(self.signature.output(names[spec.name]), spec)) is not None
+            if (convert := outward(self.signature.output(names[spec.name]), spec)) is not None
         }
-        self._only_output = self._names[0] if len(self._names) == 1 and not self._dequantize else None
+        self._only_output = self._names[0] if len(self._names) == 1 and not self._outward else None
         self._copies = model.lends_outputs
-        self._run = [model.run]  # in a cell, which `_plain` shares and `close` empties
+        self._renames = {"input_names": input_names, "output_names": output_names}
         self._plain: tuple[Any, ...] | None = None
         if len(self._wanted) == 1 and self._wanted[0][3] and self._is_static and self._only_output is not None:
-            self._plain = (*self._wanted[0][:3], self._only_output, self._copies, self._run, self._lock)
+            self._plain = (*self._wanted[0][:3], self._only_output, self._copies, self._lanes.free, self._lanes)
 
     def run(self, feeds: Mapping[str, np.ndarray], *, copy: bool = True) -> dict[str, np.ndarray]:
         """One inference on raw tensors.
 
         Args:
             feeds: An array for every input by name, of the signature's dtype and shape.
-            copy: False lends the engine's own output buffers where it has them: the next call overwrites them.
+            copy: False lends the engine's own output buffers where it has them: the next call overwrites them, also
+                one of another thread.
 
         Returns:
             An array for every output by name; with `copy`, the caller's own.
@@ -173,23 +198,30 @@ class Session:
         if (plain := self._plain) is not None:
             # One input of fixed shape, one output, nothing to convert: the same checks with fewer look-ups, each of
             # which shows in a call of microseconds. Whatever does not fit takes the long way, which says why.
-            name, dtype, shape, output, copies, engine, lock = plain
+            name, dtype, shape, output, copies, free, lanes = plain
             array = feeds.get(name) if feeds.__class__ is dict else None
             if array.__class__ is _ndarray and array.dtype is dtype and array.shape == shape and len(feeds) == 1:
                 try:
-                    with lock:
-                        result = engine[0]((array,))[0]
-                        return {output: result.copy() if copy and copies else result}
+                    lane = free.pop()
+                except IndexError:
+                    lane = lanes.take()
+                try:
+                    result = lane.run((array,))[0]
+                    return {output: result.copy() if copy and copies else result}
                 except EdgekitError:
                     raise
                 except Exception as error:
                     raise self._run_error((array,), error) from error
+                finally:
+                    free.append(lane)
+                    if lanes.waiting:
+                        lanes.hand_on()
         return self._run_checked(feeds, copy)
 
     def _run_checked(self, feeds: Mapping[str, np.ndarray], copy: bool) -> dict[str, np.ndarray]:
         arrays = []
         for entry in self._wanted:
-            name, dtype, shape, is_plain, spec, quant = entry
+            name, dtype, shape, is_plain, spec, convert = entry
             try:
                 array = feeds[name]
             except (KeyError, TypeError, IndexError):
@@ -197,27 +229,35 @@ class Session:
             if array.__class__ is not _ndarray or array.dtype is not dtype or array.shape != shape:
                 array = fit_array(array, spec, dtype)
                 entry[2] = array.shape
-            arrays.append(array if is_plain else self._converted(array, name, quant))
+            arrays.append(array if is_plain else self._converted(array, name, convert))
         if len(feeds) != len(arrays):
             raise self._names_error(feeds)
+        lanes = self._lanes
         try:
-            with self._lock:
-                results = self._run[0](arrays)
-                if copy and self._copies:
-                    results = [result.copy() for result in results]
-                answer = dict(zip(self._names, results, strict=True))
+            lane = lanes.free.pop()
+        except IndexError:
+            lane = lanes.take()
+        try:
+            results = lane.run(arrays)
+            if copy and self._copies:
+                results = [result.copy() for result in results]
+            answer = dict(zip(self._names, results, strict=True))
         except EdgekitError:
             raise
         except Exception as error:
             raise self._run_error(arrays, error) from error
-        for name, quant in self._dequantize.items():
-            answer[name] = quant.dequantize(answer[name])
+        finally:
+            lanes.free.append(lane)
+            if lanes.waiting:
+                lanes.hand_on()
+        for name, convert in self._outward.items():
+            answer[name] = convert(answer[name])
         return answer
 
-    def _converted(self, array: np.ndarray, name: str, quant: QuantParams | None) -> np.ndarray:
+    def _converted(self, array: np.ndarray, name: str, convert: Convert | None) -> np.ndarray:
         if self._check_finite and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"input {name!r} holds NaN or infinity", hint="load with check_finite=False to allow it")
-        return array if quant is None else quantized(name, array, quant)
+        return array if convert is None else convert(array)
 
     def _run_error(self, arrays: Sequence[np.ndarray], error: Exception) -> EdgekitError:
         said = _first_line(error)
@@ -228,7 +268,7 @@ class Session:
 
     def _names_error(self, feeds: object) -> InputError:
         want = [entry[0] for entry in self._wanted]
-        if self._run[0] is _closed:
+        if self._lanes.is_closed:
             return InputError("the session is closed", hint="load the model again")
         if not isinstance(feeds, Mapping):
             return InputError(
@@ -240,21 +280,35 @@ class Session:
         said += [f"unknown {extra}"] if extra else []
         return InputError("feeds do not match the inputs: " + ", ".join(said), hint=f"inputs: {want}")
 
-    def predict(self, value: Any) -> Any:
+    def predict(self, value: Any, *, timeout: float | None = None) -> Any:
         """From a real-world input to an answer: processing, `run`, processing.
 
         Args:
             value: What the model's processing takes: a path, a picture, audio, or an array; arrays by input name for a
-                model of several inputs.
+                model of several inputs. A list or tuple of such is several inputs.
+            timeout: Give up after so many seconds. An engine that cannot be stopped, which is every one but ONNX
+                Runtime, then runs in a second process with the model once more; starting it is not counted.
 
         Returns:
             What its processing makes of the outputs, such as labels with scores; the arrays by output name where the
-            model has no processing.
+            model has no processing. Of several inputs a list, in their order.
 
         Raises:
             InputError: The input cannot be made into feeds that match the signature.
+            PredictTimeout: It was not done within `timeout`. The session still answers.
         """
-        if self.processing is None:
+        run = self.run if timeout is None else self._within(timeout)
+        processing, plain = self.processing, self._plain
+        is_bare = processing is None or not (processing.inputs or processing.outputs)
+        if is_bare and plain and value.__class__ is _ndarray and value.dtype is plain[1] and value.shape == plain[2]:
+            return run({plain[0]: value})  # asking whether it fits takes longer than a small net
+        if value.__class__ is list or value.__class__ is tuple:
+            from edgekit.batching import Batches, is_batch
+
+            if is_batch(value):
+                self._batches = self._batches or Batches(self.signature, self.processing)
+                return self._batches.predict(value, run)
+        if processing is None:
             if not isinstance(value, Mapping):
                 inputs = self.signature.inputs
                 if len(inputs) != 1:
@@ -262,15 +316,50 @@ class Session:
                         f"the model has {len(inputs)} inputs", hint=f"a dict of {[s.name for s in inputs]}"
                     )
                 value = {inputs[0].name: value}
-            return self.run(value)
-        return self.processing.answer(value, self.run, self.signature)
+            return run(value)
+        return processing.answer(value, run, self.signature)
+
+    def _within(self, timeout: float) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+        """`run`, every call of which ends `timeout` seconds from now."""
+        from edgekit.deadline import Deadline, TimedCalls
+
+        if self._lanes.is_closed:
+            raise InputError("the session is closed", hint="load the model again")
+        deadline = Deadline(timeout)
+        with self._once:
+            if self._timed is None:
+                self._timed = TimedCalls(self._model, self.origin)
+                if self._lanes.is_closed:
+                    self._timed.close()
+        model = self._timed.within(deadline)
+        given: dict[str, Any] = {"signature": self.signature, "check_finite": self._check_finite, **self._renames}
+        return Session(model, runtime=self.runtime, **given).run
+
+    def pool(self, size: int) -> Pool:
+        """A way for many callers to share the model, `size` of them at a time: ``async with model.pool(4) as pool``."""
+        from edgekit.pooling import Pool
+
+        return Pool(self.predict, size)
+
+    def stream(self, values: Iterable[Any], *, ahead: int | None = None, timeout: float | None = None) -> Iterator[Any]:
+        """The answer to each of `values`, in order, while the next ones are made: see `edgekit.streaming.stream`."""
+        from edgekit.streaming import stream
+
+        return stream(self.predict if timeout is None else partial(self.predict, timeout=timeout), values, ahead=ahead)
+
+    def stateful(self, pairs: Mapping[str, str] | None = None) -> Stateful:
+        """One sequence through a model that remembers: see `edgekit.stateful.Stateful`."""
+        from edgekit.stateful import Stateful
+
+        return Stateful(self.run, self.signature, self.processing, pairs)
 
     def close(self) -> None:
-        """Gives back what the engine holds. Closing twice is harmless; running after it is an InputError."""
-        with self._lock:
-            if self._run[0] is not _closed:
-                self._run[0] = _closed
-                self._model.close()
+        """Waits for calls under way and gives back what the engine holds. Running after it is an InputError."""
+        self._lanes.close()
+        with self._once:
+            timed = self._timed
+        if timed is not None:
+            timed.close()
 
     def __enter__(self) -> Session:
         return self
@@ -281,55 +370,12 @@ class Session:
         self.close()
 
 
-def _closed(arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    raise InputError("the session is closed", hint="load the model again")
-
-
 def _public_signature(model: OpenModel, integer_io: bool) -> Signature:
     def shown(spec: TensorSpec) -> TensorSpec:
-        return spec if integer_io or spec.quant is None else replace(spec, dtype="float32", quant=None)
+        return spec if integer_io or spec.quant is None else TensorSpec(spec.name, "float32", spec.shape, spec.layout)
 
     state: tuple[StatePair, ...] = getattr(model, "state", ())
     return Signature(tuple(map(shown, model.inputs)), tuple(map(shown, model.outputs)), state)
-
-
-def _wanted(
-    inputs: Sequence[TensorSpec], signature: Signature, engine_names: Mapping[str, str], check_finite: bool
-) -> list[list[Any]]:
-    """What the hot path reads for each input.
-
-    Our name, dtype, exact shape or the last that fitted, whether the engine takes it as it is, our spec, parameters to
-    quantize. They are lists because the shape is renewed; a stale one only costs the full check.
-    """
-    ours = {engine_names[spec.name]: spec for spec in signature.inputs}
-    wanted = []
-    for engine in inputs:
-        spec = ours[engine.name]
-        quant = _conversion(spec, engine)
-        is_plain = quant is None and not check_finite
-        wanted.append([spec.name, numpy_dtype(spec), _static_shape(spec), is_plain, spec, quant])
-    return wanted
-
-
-def _order(
-    engine: Sequence[TensorSpec], ours: Sequence[TensorSpec], renames: Mapping[str, str], what: str
-) -> dict[str, str]:
-    """For each of our names the engine's, checked to be one to one."""
-    pairs = {spec.name: renames.get(spec.name, spec.name) for spec in ours}
-    if sorted(pairs.values()) != sorted(spec.name for spec in engine):
-        raise ArtifactError(
-            f"the file's {what}s {[s.name for s in engine]} are not those of the signature, {sorted(pairs.values())}"
-        )
-    return pairs
-
-
-def _static_shape(spec: TensorSpec) -> tuple[int, ...] | None:
-    return tuple(int(d) for d in spec.shape) if spec.is_static else None
-
-
-def _conversion(ours: TensorSpec, engine: TensorSpec) -> QuantParams | None:
-    """The parameters between our real numbers and the engine's integers; None when nothing is to be converted."""
-    return engine.quant if engine.quant is not None and ours.dtype == "float32" else None
 
 
 def _first_line(error: Exception) -> str:
