@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from edgekit.about import read_about
 from edgekit.bundle import Artifact, Bundle
-from edgekit.cache import cache_folder
-from edgekit.errors import ArtifactError, UnavailableError, UnsupportedError
-from edgekit.named_files import file_of
-from edgekit.opening import detect_format, open_session, own_runtimes
-from edgekit.parity import match_inputs, match_outputs
+from edgekit.choosing import (
+    Choice,
+    Contender,
+    Question,
+    announce,
+    decide,
+    forget,
+    require_objective,
+    warn_fallback,
+)
+from edgekit.errors import ArtifactError, EdgekitError, UnavailableError, UnsupportedError
+from edgekit.opening import detect_format, each_own_runtime, open_session
 from edgekit.processing import Processing
+from edgekit.record import Record
 from edgekit.registry import RUNTIMES
-from edgekit.runtime import Engine, EngineOptions, OpenModel, Session
-from edgekit.spec import Signature, TensorSpec
+from edgekit.runtime import EngineOptions, Session
+from edgekit.variants import open_variant, pass_golden_once, verify_once
 
-__all__ = ["check_golden", "choose_variant", "is_bundle", "load", "open_variant", "takers"]
+__all__ = ["AUTO", "is_bundle", "load", "takers"]
+
+AUTO = "auto"
+"""In place of a runtime's name: whatever is measured to be best."""
+
+
+class _Wish(Record):
+    """What the caller of `load` asked of a bundle."""
+
+    runtime: str | None
+    variant: str | None
+    device: str
+    threads: int | None
+    lanes: int | None
+    objective: str
+    measure: bool
+    strict: bool
+    precision: str
+    check_finite: bool
+
+    @property
+    def engine(self) -> str | None:
+        """The runtime that is insisted on."""
+        return None if self.runtime == AUTO else self.runtime
+
+    @property
+    def is_measured(self) -> bool:
+        return self.runtime == AUTO and self.measure
 
 
 def load(
@@ -31,7 +59,12 @@ def load(
     *,
     runtime: str | None = None,
     variant: str | None = None,
+    device: str = "cpu",
     threads: int | None = None,
+    lanes: int | None = None,
+    objective: str = "latency",
+    measure: bool = True,
+    strict: bool = False,
     precision: str = "fp32",
     check_finite: bool = False,
     integer_io: bool = False,
@@ -39,58 +72,173 @@ def load(
     """Opens a bundle, or a bare .tflite, .onnx or .xml file, ready to run.
 
     Of a bundle the files are checked against their hashes, the first variant this device can run is taken, and the
-    first time on a device or engine version it must reproduce the bundle's golden answers.
+    first time on a device or engine version it must reproduce the bundle's golden answers. If it fails, the next one
+    is taken with a `FallbackWarning`. What was taken, and why, is ``session.choice``.
+
+    With ``runtime="auto"`` the first load on a device measures for some seconds, each variant in a process of its own,
+    which of them serves `objective` best with how many threads. The choice is remembered in the cache folder for this
+    bundle, device, engines and objective; loads after that measure nothing.
 
     Args:
         path: ``NAME.edge``, ``NAME.edge.zip`` or a model file, told apart by content; or the name of a model.
-        runtime: Insist on a runtime, such as ``"onnx"``.
+        runtime: Insist on a runtime, such as ``"onnx"``; ``"auto"`` measures; None takes the manifest's order.
         variant: Insist on a variant of the bundle, such as ``"tflite-w8a8"``.
+        device: ``"cpu"``, or what else an engine has.
         threads: Threads for one call; by default what the bundle says, else what the engine does.
+        lanes: Calls that may run at the same time; by default as many as the cores hold, each with `threads`. The
+            second is opened when two callers meet; with TFLite and OpenVINO it has weights of its own. 1 has them take
+            turns.
+        objective: What "auto" chooses for: ``"latency"``, ``"throughput"``, ``"memory"``, ``"startup"`` or
+            ``"cpu-time"``.
+        measure: False has "auto" take the manifest's order and measure nothing.
+        strict: Raise where a variant that comes first fails, rather than take the next one.
         precision: Arithmetic for float operations where the engine has a choice: ``"fp32"``, ``"bf16"``, ``"fp16"``.
         check_finite: Refuse NaN and infinity in feeds.
         integer_io: Show quantized inputs and outputs of a bare file as the integers they are.
 
     Raises:
-        ArtifactError: The file is missing, corrupt, or fails its golden test.
+        ArtifactError: The file is missing, corrupt, or fails its golden test with whatever can open it.
+        InputError: There is no such objective.
         UnavailableError: No installed engine opens it; the hint names what to install.
         UnsupportedError: The runtime or variant insisted on is none, or an operation is not supported.
     """
-    path = file_of(path)
-    if is_bundle(path):
-        arguments = (runtime, variant, threads, precision, check_finite)
-        bundle = Bundle.open(path)
-        try:
-            return _load_bundle(bundle, *arguments)
-        except ArtifactError:
-            if bundle.is_current():
-                raise
-            # A newer generation took its place while this one was being read.
-            return _load_bundle(Bundle.open(path), *arguments)
-    if variant is not None:
+    path = _file(path)
+    require_objective(objective)
+    wish = _Wish(runtime, variant, device, threads, lanes, objective, measure, strict, precision, check_finite)
+    if not is_bundle(path):
+        return _load_file(path, wish, integer_io)
+    bundle = Bundle.open(path)
+    try:
+        return _load_bundle(bundle, wish)
+    except ArtifactError:
+        if bundle.is_current():
+            raise
+        # A newer generation took its place while this one was being read.
+        return _load_bundle(Bundle.open(path), wish)
+
+
+def _file(path: str | Path) -> Path:
+    """`path`, or of the name of a model its file. What is there need not be looked up among names."""
+    found = Path(path)
+    if isinstance(path, Path) or found.exists():
+        return found
+    from edgekit.named_files import file_of
+
+    return file_of(path)
+
+
+def _load_file(path: Path, wish: _Wish, integer_io: bool) -> Session:
+    if wish.variant is not None:
         raise UnsupportedError(f"{path} is a model file, not a bundle: it has no variants")
-    options = EngineOptions(threads=threads, precision=precision)
-    settings = {"check_finite": check_finite, "integer_io": integer_io, "processing": _own_processing(path)}
-    return open_session(path, detect_format(path), runtime, options, **settings)[1]
+    format = detect_format(path)
+    settings = {"check_finite": wish.check_finite, "integer_io": integer_io, "processing": _own_processing(path)}
+    choice = _decide_file(path, format, wish) if wish.is_measured else None
+    engine, threads = (choice.runtime, choice.threads) if choice else (wish.engine, wish.threads)
+    options = EngineOptions(threads=threads, precision=wish.precision, device=wish.device, lanes=wish.lanes)
+    name, session = open_session(path, format, engine, options, **settings)
+    session.choice = choice or _in_order(Contender(path.name, name, threads), wish)
+    return session
+
+
+def _decide_file(path: Path, format: str, wish: _Wish) -> Choice | None:
+    import hashlib
+
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    artifact = Artifact(path.name, format, "", path)
+    pairs = tuple((artifact, name) for name in takers(format, None))
+    options = {"precision": wish.precision, "device": wish.device}
+    choices = decide(Question(path, sha256, pairs, wish.threads, wish.objective, options))
+    return choices[0] if choices else None
 
 
 def _own_processing(path: Path) -> Processing | None:
     """How a model file that edgekit made says its inputs are prepared; None for any other file."""
+    from edgekit.about import read_about
+
     about = read_about(path)
     return Processing.from_json(about.get("processing", {})) if about else None
 
 
-def _load_bundle(
-    bundle: Bundle,
-    runtime: str | None,
-    variant: str | None,
-    threads: int | None,
-    precision: str,
-    check_finite: bool,
-) -> Session:
-    artifact, name = choose_variant(bundle, runtime, variant)
-    bundle.verify(artifact)
-    session = open_variant(bundle, artifact, name, threads=threads, precision=precision, check_finite=check_finite)
-    _golden_once(bundle, artifact, name, session, precision)
+def _load_bundle(bundle: Bundle, wish: _Wish) -> Session:
+    """Opens what comes first of what there is to try, and what comes next where that fails."""
+    failed: list[tuple[Contender, EdgekitError]] = []
+    for choice in _order(bundle, wish):
+        artifact = bundle.variant(choice.variant)
+        verify_once(bundle, artifact)
+        try:
+            session = _open_choice(bundle, artifact, choice, wish)
+        except EdgekitError as error:
+            if wish.strict or not bundle.is_current():
+                raise
+            failed.append((choice.taken, error))
+            forget(choice)
+            continue
+        for contender, why in failed:
+            warn_fallback(contender, why, choice.taken)
+        session.choice = _after(choice, failed)
+        return session
+    raise failed[0][1] if len(failed) == 1 else _all_failed(failed)
+
+
+def _order(bundle: Bundle, wish: _Wish) -> Iterator[Choice]:
+    """Choices in the order they are to be tried."""
+    if wish.is_measured:
+        pairs = tuple(pairs_of(bundle, None, wish.variant))
+        options = {"precision": wish.precision, "device": wish.device}
+        question = Question(bundle.root, bundle.sha256, pairs, wish.threads, wish.objective, options, bundle.golden)
+        if choices := decide(question):
+            announce(choices[0], strict=wish.strict)
+            yield from choices
+            return
+    for artifact, name in available(bundle, wish):
+        threads = wish.threads or artifact.engine_options.get("threads")
+        yield _in_order(Contender(artifact.name, name, threads), wish)
+
+
+def _in_order(taken: Contender, wish: _Wish) -> Choice:
+    asked = [f"runtime {wish.engine}"] if wish.engine else []
+    asked += [f"variant {wish.variant}"] if wish.variant else []
+    why = f"asked for: {', '.join(asked)}" if asked else "the first in the manifest's order that works here"
+    return Choice(taken, why, "order")
+
+
+def _after(choice: Choice, failed: Sequence[tuple[Contender, EdgekitError]]) -> Choice:
+    """The choice, with what was tried before it."""
+    if not failed:
+        return choice
+    from dataclasses import replace
+
+    said = "; ".join(f"{contender.title} failed: {error}" for contender, error in failed)
+    losers = [replace(contender, status="failed", reason=str(error)) for contender, error in failed]
+    tried = [contender for contender, _ in failed]
+    others = [one for one in choice.others if one not in tried]
+    return replace(choice, why=f"{choice.why}; before it {said}", others=(*others, *losers), record=None)
+
+
+def _all_failed(failed: Sequence[tuple[Contender, EdgekitError]]) -> EdgekitError:
+    """One error for all: of their own kind, where they are of one."""
+    kind = type(failed[0][1]) if len({type(error) for _, error in failed}) == 1 else ArtifactError
+    said = "; ".join(f"{contender.title}: {error.message}" for contender, error in failed)
+    return kind(f"nothing in the bundle works here: {said}", hint=failed[0][1].hint)
+
+
+def _open_choice(bundle: Bundle, artifact: Artifact, choice: Choice, wish: _Wish) -> Session:
+    session = open_variant(
+        bundle,
+        artifact,
+        choice.runtime,
+        threads=choice.threads,
+        lanes=wish.lanes,
+        precision=wish.precision,
+        device=wish.device,
+        check_finite=wish.check_finite,
+    )
+    try:
+        pass_golden_once(bundle, artifact, choice.runtime, session, wish.precision)
+    except BaseException:
+        session.close()
+        raise
     return session
 
 
@@ -104,25 +252,38 @@ def is_bundle(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def choose_variant(bundle: Bundle, runtime: str | None, variant: str | None) -> tuple[Artifact, str]:
-    """The best variant this device can run, and the runtime for it.
+def pairs_of(bundle: Bundle, runtime: str | None, variant: str | None) -> Iterator[tuple[Artifact, str]]:
+    """Variants with the runtimes that take them, in the bundle's order.
 
-    The order is the bundle's. A runtime takes files of another engine's format only when it is insisted on.
+    A runtime takes files of another engine's format only when it is insisted on, and its own before those.
+    """
+    artifacts = [bundle.variant(variant)] if variant is not None else list(bundle.variants)
+    if runtime is not None:
+        own = RUNTIMES.get(runtime).formats[0]
+        artifacts.sort(key=lambda artifact: artifact.format != own)
+    for artifact in artifacts:
+        for name in takers(artifact.format, runtime):
+            yield artifact, name
+
+
+def available(bundle: Bundle, wish: _Wish) -> Iterator[tuple[Artifact, str]]:
+    """Pairs whose engine works here, asked one by one: an engine that is not needed is not even imported.
 
     Raises:
         UnsupportedError: What is insisted on does not open what the bundle has.
         UnavailableError: It would be possible, but no engine for it works here.
     """
-    artifacts = [bundle.variant(variant)] if variant is not None else list(bundle.variants)
-    pairs = [(artifact, name) for artifact in artifacts for name in takers(artifact.format, runtime)]
-    if not pairs:
+    probes = {}
+    for artifact, name in pairs_of(bundle, wish.engine, wish.variant):
+        probes[name] = RUNTIMES.get(name).probe()
+        if probes[name].available:
+            yield artifact, name
+    if any(probe.available for probe in probes.values()):
+        return
+    if not probes:
+        artifacts = bundle.variants if wish.variant is None else (bundle.variant(wish.variant),)
         formats = ", ".join(sorted({artifact.format for artifact in artifacts}))
-        raise UnsupportedError(f"{runtime or 'no runtime'} opens none of what there is: {formats}")
-    # Stable: of what one insists on, the runtime's own format comes before others.
-    for artifact, name in sorted(pairs, key=lambda pair: RUNTIMES.get(pair[1]).formats[0] != pair[0].format):
-        if RUNTIMES.get(name).probe().available:
-            return artifact, name
-    probes = {name: RUNTIMES.get(name).probe() for _, name in pairs}
+        raise UnsupportedError(f"{wish.engine or 'no runtime'} opens none of what there is: {formats}")
     commands = [f"pip install 'edgekit-ml[{probe.extra}]'" for probe in probes.values() if probe.extra]
     raise UnavailableError(
         "no engine for this bundle works here: " + "; ".join(f"{name}: {p.reason}" for name, p in probes.items()),
@@ -130,127 +291,8 @@ def choose_variant(bundle: Bundle, runtime: str | None, variant: str | None) -> 
     )
 
 
-def takers(format: str, runtime: str | None) -> list[str]:
+def takers(format: str, runtime: str | None) -> Iterable[str]:
     """The runtimes whose own format this is, or the one insisted on, if it opens the format at all."""
     if runtime is None:
-        return own_runtimes(format)
+        return each_own_runtime(format)
     return [runtime] if format in RUNTIMES.get(runtime).formats else []
-
-
-def open_variant(
-    bundle: Bundle,
-    artifact: Artifact,
-    runtime: str,
-    *,
-    threads: int | None = None,
-    precision: str = "fp32",
-    check_finite: bool = False,
-) -> Session:
-    """Opens one variant with one runtime, showing the bundle's signature; nothing is verified here."""
-    options = EngineOptions(threads=threads or artifact.engine_options.get("threads"), precision=precision)
-    engine: Engine = RUNTIMES.get(runtime)
-    model = engine.open(artifact.path, options)
-    inputs, outputs = artifact.input_names, artifact.output_names
-    if engine.formats[0] != artifact.format:
-        inputs, outputs = _names_by_meaning(bundle, model, runtime)
-    return Session(
-        model,
-        runtime=runtime,
-        signature=_narrowed(bundle.signature, model, inputs, outputs),
-        input_names=inputs,
-        output_names=outputs,
-        check_finite=check_finite,
-        processing=Processing.from_json(bundle.processing),
-        artifact=artifact,
-    )
-
-
-def _names_by_meaning(bundle: Bundle, model: OpenModel, runtime: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Which tensor is which, for an engine that reads another engine's format and may name its tensors otherwise."""
-    golden = bundle.golden()
-    inputs = match_inputs(bundle.signature.inputs, model.inputs)
-    bare = [
-        f"{spec.name}: {spec.dtype}"
-        for spec in (*model.inputs, *model.outputs)
-        if spec.quant is None
-        and spec.dtype not in {s.dtype for s in (*bundle.signature.inputs, *bundle.signature.outputs)}
-    ]
-    if bare:
-        raise UnsupportedError(
-            f"the {runtime} runtime does not say what the file's integer inputs and outputs stand for",
-            offenders=bare,
-            hint="the runtime of the file's own format does",
-        )
-    raw = Session(model, runtime=runtime)
-    answers = [raw.run({inputs[name]: array for name, array in feed.items()}) for feed in golden.feeds]
-    return inputs, match_outputs(golden.outputs, answers)
-
-
-def _narrowed(
-    signature: Signature, model: OpenModel, input_names: Mapping[str, str], output_names: Mapping[str, str]
-) -> Signature:
-    """The source's signature with the sizes this file fixes, such as a batch of 1."""
-
-    def narrow(
-        specs: tuple[TensorSpec, ...], file: tuple[TensorSpec, ...], names: Mapping[str, str]
-    ) -> tuple[TensorSpec, ...]:
-        shapes = {spec.name: spec.shape for spec in file}
-        own = [shapes.get(names.get(spec.name, spec.name), spec.shape) for spec in specs]
-        return tuple(
-            replace(spec, shape=shape) if len(shape) == len(spec.shape) else spec
-            for spec, shape in zip(specs, own, strict=True)
-        )
-
-    return Signature(
-        narrow(signature.inputs, model.inputs, input_names),
-        narrow(signature.outputs, model.outputs, output_names),
-        signature.state,
-    )
-
-
-def check_golden(bundle: Bundle, artifact: Artifact, session: Session) -> dict[str, tuple[float, float]]:
-    """For each output the largest difference from the golden answers, and the tolerance it is to be within."""
-    golden = bundle.golden()
-    limits: dict[str, float] = artifact.facts["tolerance"]
-    worst = dict.fromkeys(limits, 0.0)
-    for feeds, expected in zip(golden.feeds, golden.outputs, strict=True):
-        got = session.run(feeds)
-        for name in limits:
-            difference = np.abs(np.asarray(got[name], "float64") - np.asarray(expected[name], "float64"))
-            # NaN compares false with everything, so it must not be able to pass as small.
-            worst[name] = max(worst[name], float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)))
-    return {name: (worst[name], limits[name]) for name in limits}
-
-
-def _golden_once(bundle: Bundle, artifact: Artifact, runtime: str, session: Session, precision: str) -> None:
-    """Runs the golden test unless this device has passed it with this engine before."""
-    engine = RUNTIMES.get(runtime).probe().version
-    hashes = sorted(file.sha256 for file in artifact.files)
-    identity = [
-        bundle.sha256,
-        artifact.name,
-        hashes,
-        runtime,
-        engine,
-        platform.machine(),
-        platform.processor(),
-        precision,
-    ]
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    mark = cache_folder() / "golden" / key
-    if mark.exists():
-        return
-    for name, (worst, limit) in check_golden(bundle, artifact, session).items():
-        if worst > limit:
-            session.close()
-            raise ArtifactError(
-                f"{artifact.name} with {engine} fails its golden test on this device: output {name!r} is "
-                f"{worst:.3g} from the source's answer, {limit:.3g} is allowed",
-                hint="load(..., variant=...) another one; `edgekit verify` shows which pass",
-            )
-    try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-    except OSError:
-        # A device with a read-only home runs the golden test at every load; nothing else is lost.
-        return

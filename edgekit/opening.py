@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from edgekit.errors import ArtifactError, ConversionError, EdgekitError, UnavailableError, UnsupportedError
+from edgekit.record import Record
 from edgekit.registry import RUNTIMES
 from edgekit.runtime import Engine, EngineOptions, Session
 from edgekit.wire import read_varint
-from edgekit.worker import Worker
 
-__all__ = ["ORACLE", "detect_format", "open_session", "own_runtimes", "require_format", "runtimes_for"]
+__all__ = [
+    "ORACLE",
+    "Origin",
+    "detect_format",
+    "each_own_runtime",
+    "open_session",
+    "own_runtimes",
+    "require_format",
+    "runtimes_for",
+]
 
 ORACLE = "reference"
 """The runtime that says what is right, not what is fast: taken only when it is asked for."""
 
 _CHILD_TIMEOUT_S = 60.0
 _HEAD_BYTES = 4096
-_XML_ROOT = re.compile(rb"^(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*(<!--.*?-->\s*)*<net[\s>]", re.DOTALL)
+_XML_ROOT = rb"(?s)^(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*(<!--.*?-->\s*)*<net[\s>]"
 _SOURCES = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes",
     b"PK\x03\x04": "a zip archive",
@@ -30,6 +38,36 @@ _SOURCES = {
 # Top-level fields of ModelProto in onnx.proto, by number, with the wire type each is written in.
 _ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 _ONNX_GRAPH = 7
+
+
+class Origin(Record):
+    """What a model was opened from, so that it can be opened again.
+
+    Attributes:
+        path: The model's file.
+        runtime: Name of the runtime that opened it.
+        options: How it was opened.
+        stamp: Sizes and times of its files when it was.
+    """
+
+    path: Path
+    runtime: str
+    options: EngineOptions
+    stamp: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, path: Path, runtime: str, options: EngineOptions) -> Origin:
+        return cls(path.absolute(), runtime, options, _stamp_of(path))
+
+    def is_as_opened(self) -> bool:
+        """Whether no file of it has been written anew."""
+        return _stamp_of(self.path) == self.stamp
+
+
+def _stamp_of(path: Path) -> tuple[tuple[int, int], ...]:
+    """Size and time of a file and of the weights beside it: what differs when either is written anew."""
+    found = [file.stat() for file in (path, path.with_suffix(".bin")) if file.is_file()]
+    return tuple((status.st_size, status.st_mtime_ns) for status in found)
 
 
 def detect_format(path: Path) -> str:
@@ -45,7 +83,7 @@ def detect_format(path: Path) -> str:
                 raise ArtifactError(f"{path} is empty", hint="copy or convert it again")
             if head[4:8] == b"TFL3":
                 return "tflite"
-            if _XML_ROOT.match(head):
+            if b"<net" in head and _is_xml(head):
                 return _whole_xml(file, path)
             if head.lstrip()[:1] == b"{":
                 return _null_format(path)
@@ -75,6 +113,12 @@ def _folder_hint(path: Path) -> str:
     return "convert the SavedModel first" if (path / "saved_model.pb").is_file() else "give the model file in it"
 
 
+def _is_xml(head: bytes) -> bool:
+    import re  # which compiles what it is given
+
+    return re.match(_XML_ROOT, head) is not None
+
+
 def _whole_xml(file: BinaryIO, path: Path) -> str:
     file.seek(0, 2)
     file.seek(max(0, file.tell() - 64))
@@ -84,6 +128,8 @@ def _whole_xml(file: BinaryIO, path: Path) -> str:
 
 
 def _null_format(path: Path) -> str:
+    import json
+
     try:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -125,7 +171,19 @@ def runtimes_for(format: str) -> list[str]:
 
 def own_runtimes(format: str) -> list[str]:
     """Names of the runtimes whose own format this is, in registry order; the oracle is asked only by name."""
-    return [name for name, engine in RUNTIMES if engine.formats[0] == format and name != ORACLE]
+    return list(each_own_runtime(format))
+
+
+def each_own_runtime(format: str) -> Iterator[str]:
+    """The same, one by one.
+
+    edgekit's own has the format's name and comes first: where it is enough, no other is imported.
+    """
+    if RUNTIMES.is_builtin(format) and RUNTIMES.get(format).formats[0] == format:
+        yield format
+    for name, engine in RUNTIMES:
+        if engine.formats[0] == format and name not in (ORACLE, format):
+            yield name
 
 
 def open_session(
@@ -157,13 +215,15 @@ def open_session(
         )
     engine.probe().require(f"the {name} runtime")
     try:
-        return name, Session(engine.open(path, options), runtime=name, **session_args)
+        session = Session(engine.open(path, options), runtime=name, **session_args)
     except UnsupportedError as error:
         raise UnsupportedError(
             f"the {name} runtime cannot open {path.name}",
             offenders=error.offenders or (error.message,),
             hint="; ".join(filter(None, [error.hint, _who_opens(path, format, name)])),
         ) from error
+    session.origin = Origin.of(path, name, options)
+    return name, session
 
 
 def _first_available(format: str) -> str:
@@ -181,6 +241,8 @@ def _first_available(format: str) -> str:
 
 def _who_opens(path: Path, format: str, failed: str) -> str:
     """Which other runtime opens the file, found by trying each in a child: engines may abort on what is new to them."""
+    from edgekit.worker import Worker
+
     found, tried = [], [failed]
     for name in runtimes_for(format):
         if name == failed:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from edgekit.errors import ArtifactError
+from edgekit.record import Record
 
 __all__ = [
     "DTYPES",
@@ -35,28 +35,24 @@ DTYPES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class PerTensor:
+class PerTensor(Record):
     """One scale for the whole tensor."""
 
 
-@dataclass(frozen=True)
-class PerAxis:
+class PerAxis(Record):
     """One scale for each index along `axis`, as for the output channels of a convolution."""
 
     axis: int
 
 
-@dataclass(frozen=True)
-class PerGroup:
+class PerGroup(Record):
     """One scale for each `size` neighbours along `axis`, as for 4-bit weights."""
 
     axis: int
     size: int
 
 
-@dataclass(frozen=True)
-class QuantParams:
+class QuantParams(Record):
     """How integers stand for real numbers: ``real = scale * (integer - zero_point)``.
 
     Attributes:
@@ -105,8 +101,7 @@ class QuantParams:
         return cls(data["dtype"], tuple(data["scale"]), tuple(data["zero_point"]), data.get("axis"))
 
 
-@dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(Record):
     """One input or output: its name, dtype, shape, and where it matters its layout and quantization.
 
     Attributes:
@@ -161,8 +156,7 @@ class TensorSpec:
         )
 
 
-@dataclass(frozen=True)
-class StatePair:
+class StatePair(Record):
     """An output that is to be fed back as an input in the next call, as the hidden state of an LSTM."""
 
     input: str
@@ -182,13 +176,12 @@ def state_pairs(text: str) -> tuple[StatePair, ...]:
         raise ArtifactError(said, hint="export the model again") from error
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(Record):
     """The names, dtypes and shapes a model takes and gives."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    state: tuple[StatePair, ...] = field(default=())
+    state: tuple[StatePair, ...] = ()
 
     def input(self, name: str) -> TensorSpec:
         return next(spec for spec in self.inputs if spec.name == name)

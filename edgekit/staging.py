@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +23,6 @@ __all__ = [
     "Stage",
     "already_there",
     "disk_error",
-    "is_plain_name",
     "locked",
     "publish",
     "put_folder",
@@ -43,17 +39,10 @@ __all__ = [
 STAGE_PREFIX = ".edgekit-stage-"
 LOCK = ".lock"
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
-
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 # What os.link says on file systems without hard links (FAT, some network and FUSE mounts), or at their limit.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EACCES}
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether `name` can only mean a file directly inside a folder: no path, nothing hidden, nothing unprintable."""
-    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 @contextmanager
@@ -102,6 +91,8 @@ def already_there(path: Path) -> InputError:
 
 def require_space(path: Path, needs_bytes: int) -> None:
     """Raises ArtifactError when the disk `path` is on has less than `needs_bytes` free for this user."""
+    import shutil
+
     free = shutil.disk_usage(_existing(path)).free
     if free < needs_bytes:
         raise ArtifactError(
@@ -203,6 +194,8 @@ class Stage:
         return home
 
     def _remove(self) -> None:
+        import shutil
+
         # What cannot be removed now is swept by the next writer, as after a kill; it must not hide the work's error.
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._descriptor)
@@ -216,6 +209,8 @@ class Stage:
 
 
 def _new_stage(home: Path) -> tuple[Path, int]:
+    import tempfile
+
     while True:
         folder = Path(tempfile.mkdtemp(prefix=STAGE_PREFIX, dir=home))
         try:
@@ -228,6 +223,8 @@ def _new_stage(home: Path) -> tuple[Path, int]:
 
 def sweep(home: Path) -> None:
     """Removes stages in `home` that no living writer holds."""
+    import shutil
+
     for folder in list(home.iterdir()):
         if not folder.name.startswith(STAGE_PREFIX) or folder.is_symlink() or not folder.is_dir():
             continue

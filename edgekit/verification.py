@@ -8,8 +8,9 @@ from typing import Any
 
 from edgekit.bundle import Artifact, Bundle
 from edgekit.errors import EdgekitError, UnsupportedError
-from edgekit.loading import check_golden, is_bundle, open_variant, takers
+from edgekit.loading import is_bundle, takers
 from edgekit.registry import RUNTIMES
+from edgekit.variants import check_golden, open_variant
 
 __all__ = ["Verification", "VerificationRow", "verify"]
 

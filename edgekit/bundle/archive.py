@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from edgekit.bundle.manifest import is_plain_name
 from edgekit.errors import ArtifactError, UnsupportedError
-from edgekit.staging import is_plain_name
 
 __all__ = ["Archive", "starts_with_member", "write_zip"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +41,8 @@ def add_friendly_names(folder: Path, variants: Sequence[Artifact]) -> None:
             try:
                 os.link(folder / file.path, folder / friendly)
             except OSError:  # a file system without links
+                import shutil
+
                 shutil.copyfile(folder / file.path, folder / friendly)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgekit.bundle.archive import Archive, write_zip
 from edgekit.errors import ArtifactError
+from edgekit.record import Record
 from edgekit.spec import Signature, TensorSpec
 
 __all__ = ["MAX_GOLDEN_BYTES", "Golden"]
@@ -19,8 +18,7 @@ MAX_GOLDEN_BYTES = 256 << 20
 _KINDS = "biuf"
 
 
-@dataclass(frozen=True, eq=False)
-class Golden:
+class Golden(Record, eq=False):
     """Inputs and the source's answers, by names of the signature. What each variant may differ by is in its facts.
 
     Attributes:
@@ -33,6 +31,8 @@ class Golden:
 
     def encode(self, path: Path, signature: Signature) -> None:
         """Writes an .npz file: the same bytes for the same arrays."""
+        from edgekit.bundle.archive import write_zip
+
         if len(self.feeds) != len(self.outputs):
             raise ArtifactError(f"{len(self.feeds)} golden feeds but {len(self.outputs)} answers")
         members = [
@@ -48,6 +48,8 @@ class Golden:
     @classmethod
     def decode(cls, raw: bytes, signature: Signature) -> Golden:
         """Reads what `encode` wrote. Raises ArtifactError when it is something else; runs no code of the file."""
+        from edgekit.bundle.archive import Archive
+
         archive = Archive(io.BytesIO(raw), "the bundle's golden samples", max_bytes=MAX_GOLDEN_BYTES)
         per_sample = len(signature.inputs) + len(signature.outputs)
         count, rest = divmod(len(archive.sizes_bytes), max(1, per_sample))

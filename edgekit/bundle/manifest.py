@@ -7,25 +7,29 @@ limited, every field has one type, and every file it names is a plain name insid
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 import os
-import re
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-
 from edgekit.errors import ArtifactError
+from edgekit.hashing import sha256_hex
+from edgekit.record import Record, field
 from edgekit.spec import Signature
-from edgekit.staging import is_plain_name
 
-__all__ = ["MANIFEST", "Artifact", "Manifest", "StoredFile", "plain_json", "read_regular", "stored_file"]
+__all__ = [
+    "MANIFEST",
+    "Artifact",
+    "Manifest",
+    "StoredFile",
+    "is_plain_name",
+    "read_regular",
+    "stored_file",
+]
 
 MANIFEST = "edgekit.json"
 SCHEMA = "edgekit.bundle"
@@ -34,13 +38,14 @@ VERSION = 1
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_DEPTH = 32
 MAX_FILES = 200
+_MAX_NAME = 200
 
 _AGAIN = "get the bundle again, or convert the source model again"
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEXADECIMAL = "0123456789abcdef"
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
-@dataclass(frozen=True)
-class StoredFile:
+class StoredFile(Record):
     """A file of a bundle, and what it must be.
 
     Attributes:
@@ -71,8 +76,7 @@ class StoredFile:
         return ""
 
 
-@dataclass(frozen=True)
-class Artifact:
+class Artifact(Record):
     """A model file (or pair) an engine opens, with what is known of it.
 
     Attributes:
@@ -116,8 +120,7 @@ class Artifact:
         }
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Record):
     """The content of ``edgekit.json``. Paths of variants are absolute, in the folder it was decoded for."""
 
     name: str
@@ -149,6 +152,8 @@ class Manifest:
             "statistics": self.statistics,
             "provenance": self.provenance,
         }
+        from edgekit.bundle.plain import plain_json
+
         plain = plain_json(data, "manifest")
         raw = _canonical({**plain, "checksum": _checksum(plain)})
         self._decode(raw, Path("/"))
@@ -176,7 +181,7 @@ class Manifest:
             data, "manifest", exactly=True, schema=str, version=int, checksum=str, name=str, target=str, signature=dict,
             processing=dict, variants=list, golden=dict, statistics=dict, provenance=dict,
         )  # fmt: skip
-        if raw != _canonical(data) or data["checksum"] != _checksum(data):
+        if not _is_as_written(raw, data["checksum"]):
             _wrong("checksum", "it is not as it was written")
         signature = _signature(data["signature"])
         variants = tuple(
@@ -216,26 +221,18 @@ def _canonical(data: Mapping[str, Any]) -> bytes:
 
 def _checksum(data: Mapping[str, Any]) -> str:
     """SHA-256 of all but itself. It finds accidents: a changed digit in a mean would pass every other check."""
-    return hashlib.sha256(_canonical({key: value for key, value in data.items() if key != "checksum"})).hexdigest()
+    return sha256_hex(_canonical({key: value for key, value in data.items() if key != "checksum"}))
 
 
-def plain_json(value: Any, where: str) -> Any:
-    """`value` in JSON's own types, numpy scalars and tuples included; ArtifactError where there is no such form."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ArtifactError(f"{where} is {value}, which JSON cannot hold", hint="give null and the reason instead")
-        return value
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise ArtifactError(f"{where} has keys that are not strings")
-        return {key: plain_json(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_json(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    raise ArtifactError(f"{where} is a {type(value).__name__}, which JSON cannot hold")
+def _is_as_written(raw: bytes, checksum: str) -> bool:
+    """Whether `raw` without the line of its checksum, the first, has that checksum; writing it again takes longer."""
+    head = b'{\n "checksum": "%s",\n' % checksum.encode()
+    return raw.startswith(head) and sha256_hex(b"{\n" + raw[len(head) :]) == checksum
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether `name` can only mean a file directly inside a folder: no path, nothing hidden, nothing unprintable."""
+    return 0 < len(name) <= _MAX_NAME and name[0] in _LETTERS and not name.strip(_LETTERS + "._+-")
 
 
 def read_regular(path: Path, limit_bytes: int) -> bytes:
@@ -249,6 +246,8 @@ def read_regular(path: Path, limit_bytes: int) -> bytes:
 
 def stored_file(path: Path, *, role: str = "model") -> StoredFile:
     """The record of the file at `path`, which must be a regular file and no link."""
+    import hashlib
+
     with _open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return StoredFile(path.name, digest, os.fstat(file.fileno()).st_size, role)
@@ -339,7 +338,7 @@ def _stored(data: Any, where: str) -> StoredFile:
     entry = _fields(data, where, exactly=True, path=str, sha256=str, size_bytes=int, role=str)
     if not is_plain_name(entry["path"]):
         _wrong(f"{where}.path", f"{entry['path']!r} is not a plain file name")
-    if not _SHA256.fullmatch(entry["sha256"]):
+    if len(entry["sha256"]) != 64 or entry["sha256"].strip(_HEXADECIMAL):
         _wrong(f"{where}.sha256", "not 64 hexadecimal digits")
     if not 0 <= entry["size_bytes"] < 1 << 48:
         _wrong(f"{where}.size_bytes", "out of range")

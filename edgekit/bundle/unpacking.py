@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from io import BufferedReader
 from pathlib import Path
@@ -91,6 +90,8 @@ def _unpack(path: Path, archive: Archive, raw: bytes, manifest: Manifest, folder
 
 def _forget_oldest(folder: Path) -> None:
     """Keeps the bundles opened last, and those opened today, which may be in use."""
+    import shutil
+
     last_used = {entry: entry.stat().st_mtime for entry in folder.iterdir() if not entry.name.startswith(".")}
     for entry in sorted(last_used, key=last_used.__getitem__, reverse=True)[_KEPT:]:
         if last_used[entry] < time.time() - _IN_USE_S:

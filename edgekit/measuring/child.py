@@ -6,8 +6,10 @@ import gc
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from edgekit.parity import value_range
 if TYPE_CHECKING:
     from edgekit.runtime import Session
 
-__all__ = ["cold_start", "open_model", "prepare", "time_calls"]
+__all__ = ["cold_start", "open_model", "prepare", "time_callers", "time_calls", "time_paced"]
 
 _COLD_RUNS = 3
 """Calls of a cold process before its peak memory is read; some engines allocate on the second one."""
@@ -39,9 +41,11 @@ class _Subject:
 _subjects: list[_Subject] = []
 
 
-def open_model(path: str, runtime: str, variant: str | None, threads: int | None) -> dict[str, Any]:
+def open_model(
+    path: str, runtime: str, variant: str | None, threads: int | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """Opens the candidate and says what it is."""
-    session = _load(path, runtime, variant, threads)
+    session = _load(path, runtime, variant, threads, options)
     _subjects[:] = [_Subject(session, [], [])]
     return {"signature": session.signature.to_json(), "precision": session.precision}
 
@@ -50,7 +54,8 @@ def prepare(feeds: str, warmup_s: float) -> dict[str, Any]:
     """Answers every feed untimed, warms up, and estimates the time of a call.
 
     Returns:
-        ``estimate_us``, and ``is_constant``: several feeds, but every answer was the same.
+        ``estimate_us``; ``least_us``, which other programs do not lengthen; and ``is_constant``: several feeds, but
+        every answer was the same.
     """
     subject = _subjects[0]
     subject.feeds = load_feeds(Path(feeds))
@@ -62,7 +67,11 @@ def prepare(feeds: str, warmup_s: float) -> dict[str, Any]:
     first = subject.answers[0]
     same = all(np.array_equal(first[k], answer[k]) for answer in subject.answers[1:] for k in first)
     recent = took[-min(len(took), 25) :]
-    return {"estimate_us": float(np.median(recent)) / 1000, "is_constant": len(subject.answers) > 1 and same}
+    return {
+        "estimate_us": float(np.median(recent)) / 1000,
+        "least_us": min(took) / 1000,
+        "is_constant": len(subject.answers) > 1 and same,
+    }
 
 
 def _timed_ns(subject: _Subject, turn: int) -> int:
@@ -110,6 +119,44 @@ def time_calls(calls: int, settle_s: float) -> dict[str, Any]:
     }
 
 
+def time_callers(callers: int, seconds: float) -> float:
+    """Calls a second of `callers` threads that share the model, each waiting for its answers, for `seconds`."""
+    subject = _subjects[0]
+    counts = [0] * callers
+    start = threading.Barrier(callers + 1)
+    end = [0.0]
+
+    def call(number: int) -> None:
+        feeds, run = subject.feeds, subject.session.run
+        start.wait()
+        while counts[number] == 0 or time.perf_counter() < end[0]:
+            run(feeds[counts[number] % len(feeds)])
+            counts[number] += 1
+
+    with ThreadPoolExecutor(callers) as pool:
+        done = [pool.submit(call, number) for number in range(callers)]
+        end[0] = time.perf_counter() + seconds
+        start.wait()
+        begun = time.perf_counter()
+        for one in done:
+            one.result()
+        return sum(counts) / (time.perf_counter() - begun)
+
+
+def time_paced(calls: int, pause_s: float) -> float:
+    """CPU time of one call in microseconds, all threads, with a pause after each as a loop of frames has.
+
+    What an engine's threads burn while they wait for the next call counts: ONNX Runtime's spin.
+    """
+    subject = _subjects[0]
+    subject.session.run(subject.feeds[0])
+    cpu = time.process_time_ns()
+    for turn in range(calls):
+        subject.session.run(subject.feeds[turn % len(subject.feeds)])
+        time.sleep(pause_s)
+    return (time.process_time_ns() - cpu) / 1000 / calls
+
+
 def _settle(subject: _Subject, settle_s: float) -> None:
     end = time.perf_counter() + settle_s
     turn = 0
@@ -148,7 +195,13 @@ def _output_difference(want: np.ndarray, got: np.ndarray) -> float:
 
 
 def cold_start(
-    started_ns: int, path: str, runtime: str, variant: str | None, threads: int | None, feeds: str
+    started_ns: int,
+    path: str,
+    runtime: str,
+    variant: str | None,
+    threads: int | None,
+    feeds: str,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The way to the first answer in this fresh process, which the parent began to start at `started_ns`.
 
@@ -164,7 +217,7 @@ def cold_start(
     marks[0] += read_ns  # reading our own feed file is not the user's cost
     RUNTIMES.get(runtime).probe().require(f"the runtime {runtime!r}")
     marks.append(time.perf_counter_ns())
-    session = _load(path, runtime, variant, threads)
+    session = _load(path, runtime, variant, threads, options)
     marks.append(time.perf_counter_ns())
     session.run(feed)
     marks.append(time.perf_counter_ns())
@@ -180,11 +233,10 @@ def cold_start(
     }
 
 
-def _load(path: str, runtime: str, variant: str | None, threads: int | None) -> Session:
+def _load(path: str, runtime: str, variant: str | None, threads: int | None, options: Mapping[str, Any]) -> Session:
     from edgekit.loading import load
 
-    options: Mapping[str, Any] = {} if variant is None else {"variant": variant}
-    return load(Path(path), runtime=runtime, threads=threads, **options)
+    return load(Path(path), runtime=runtime, variant=variant, threads=threads, **options)
 
 
 def rss_bytes() -> int | None:

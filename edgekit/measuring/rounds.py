@@ -36,6 +36,7 @@ class Runner:
     """A candidate with its process and what it has shown so far.
 
     Attributes:
+        options: Further arguments of `edgekit.load`, such as ``precision``.
         rounds: Latencies in microseconds of each timed round; the first, dropped one is not kept.
         failure: What went wrong; from then on it takes no further part.
         cold: What each fresh process reported.
@@ -43,10 +44,12 @@ class Runner:
 
     candidate: Candidate
     path: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
     worker: Worker | None = None
     signature: Signature | None = None
     arithmetic: str | None = None
     estimate_us: float = 0.0
+    least_us: float = 0.0
     is_constant: bool = False
     calls: int = 1
     rounds: list[tuple[float, ...]] = field(default_factory=list)
@@ -66,6 +69,7 @@ class Runner:
             "runtime": c.runtime,
             "variant": c.variant if c.in_bundle else None,
             "threads": c.threads,
+            "options": dict(self.options),
         }
 
     def open(self) -> None:
@@ -82,6 +86,7 @@ class Runner:
             f"{_CHILD}:prepare", timeout_s=_OPEN_TIMEOUT_S, feeds=str(feeds), warmup_s=settings.warmup_s
         )
         self.estimate_us, self.is_constant = said["estimate_us"], said["is_constant"]
+        self.least_us = said["least_us"]
         self.calls = calls_per_round(self.estimate_us, settings)
 
     def time(self, keep: bool) -> None:
@@ -99,6 +104,11 @@ class Runner:
             self.energy_reason = said["energy_reason"]
             if said["energy_uj"] is not None:
                 self.energy_uj.append(said["energy_uj"])
+
+    def ask(self, function: str, **arguments: Any) -> Any:
+        """Calls a function of `edgekit.measuring.child` in its process."""
+        assert self.worker is not None
+        return self.worker.call(f"{_CHILD}:{function}", timeout_s=_OPEN_TIMEOUT_S, **arguments)
 
     def start_cold(self, feeds: Path) -> None:
         """One cold start in a process of its own."""

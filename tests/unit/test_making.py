@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,7 +137,38 @@ def test_what_a_file_says_of_itself_must_be_sound(toy: Family, tmp_path: Path) -
         find_card(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"PK\x03\x04 no zip", b"\x72\xff\xff\xff\xff\x0f"])
+def archive(member: bytes, *, lost: bytes = b"", flipped: bytes = b"") -> bytes:
+    """A zip file that says `member` of itself, with some of its bytes lost."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(ABOUT_FILE, member)
+    content = bytearray(buffer.getvalue())
+    for mark in filter(None, (lost, flipped)):
+        content[content.find(mark) + len(mark) - 1] ^= 0xFF
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        archive(b"\xff\xfe"),
+        archive(b"{}", lost=b"PK\x01\x02"),
+        archive(b"{}" * 9, flipped=ABOUT_FILE.encode() + b"\xab"),
+    ],
+)
+def test_an_archive_that_is_broken_is_an_artifact_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.keras").write_bytes(content)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_about(tmp_path / "m.keras")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\xff" * 40, b"PK\x03\x04 no zip", b"\x72\xff\xff\xff\xff\x0f"),
+        *(b"\x0a" + b"\xff" * 9 + b"\x01rest", b"\x0a" + b"\xff" * 8 + b"\x7frest"),
+    ],
+)
 def test_files_of_others_say_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     assert read_about(tmp_path / "file") is None

@@ -7,7 +7,6 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from edgekit import registry
 from edgekit.errors import UnavailableError, UnsupportedError
 from edgekit.registry import RUNTIMES, Probe, Registry
 
@@ -18,7 +17,7 @@ def made_up(**builtin: str) -> Registry:
 
 def installed(monkeypatch: pytest.MonkeyPatch, **points: str) -> None:
     found = [EntryPoint(name, value, "edgekit.made_up") for name, value in points.items()]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found if group == "edgekit.made_up" else [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: found if group == "edgekit.made_up" else [])
 
 
 def test_the_runtimes_in_the_order_they_are_tried() -> None:
