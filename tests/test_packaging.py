@@ -197,7 +197,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     assert {DISTRIBUTIONS.get(name, canonical(name)) for name in foreign} <= declared
 
 
-DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"PIL": "pillow", "grpc": "grpcio", "google": "protobuf", "yaml": "pyyaml"}
 """Packages whose import name is not that of their distribution."""
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "convert": ("convert", "Turn a trained model into a bundle of files for a device."),
     "profile": ("profile", "Measure every variant with every engine on this machine."),
     "predict": ("predict", "Answer inputs with a bundle or a model file."),
+    "serve": ("serve", "Answer other programs over HTTP and gRPC."),
     "evaluate": ("evaluate", "Measure how good the answers are, on data that says what is true."),
     "inspect": ("inspect", "Show what a bundle or a model file is."),
     "verify": ("verify", "Check a bundle's hashes and golden answers on this machine."),
