@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +18,7 @@ from typing import Any, BinaryIO
 from edgekit.errors import ArtifactError
 from edgekit.wire import read_varint
 
-__all__ = ["ABOUT", "ABOUT_FILE", "SCHEMA", "VERSION", "read_about"]
+__all__ = ["ABOUT", "ABOUT_FILE", "SCHEMA", "VERSION", "onnx_metadata", "read_about"]
 
 SCHEMA = "edgekit.model"
 VERSION = 1
@@ -36,9 +38,18 @@ def read_about(path: Path) -> dict[str, Any] | None:
     """What the model at `path` says of itself; None where it says nothing.
 
     Raises:
-        ArtifactError: It says something that is not to be understood.
+        ArtifactError: It says something that is not to be understood, or is a broken archive.
     """
-    text = _text(path)
+    try:
+        text = _text(path)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        UnicodeDecodeError,
+        RuntimeError,
+        EOFError,
+    ) as error:  # which zipfile raises
+        raise ArtifactError(f"what {path} says of itself cannot be read: {error}", hint="copy it again") from error
     if text is None:
         return None
     try:
@@ -71,9 +82,16 @@ def _in_archive(path: Path) -> str | None:
     return None
 
 
+def onnx_metadata(path: Path) -> dict[str, str]:
+    """What an ONNX file says of itself by key; nothing of a file that is none."""
+    with path.open("rb") as file:
+        return dict(_onnx_metadata(file))
+
+
 def _onnx_metadata(file: BinaryIO) -> Iterator[tuple[str, str]]:
     """Keys and values of an ONNX file's metadata; none where the file is none. What is large is skipped unread."""
-    while (found := _field(file)) is not None:
+    size = os.fstat(file.fileno()).st_size
+    while (found := _field(file, size)) is not None:
         number, length = found
         if number != _METADATA or length > _MAX_BYTES:
             file.seek(length, 1)
@@ -82,19 +100,19 @@ def _onnx_metadata(file: BinaryIO) -> Iterator[tuple[str, str]]:
         yield entry.get(1, ""), entry.get(2, "")
 
 
-def _field(file: BinaryIO) -> tuple[int, int] | None:
-    """Number and length of the next field that has a length, numbers before it passed over; None at the end."""
+def _field(file: BinaryIO, size: int) -> tuple[int, int] | None:
+    """Number and length of the next field that has a length, numbers before it passed over; None if `size` has none."""
     while (key := read_varint(file)) is not None and key & 7 in (0, 2):
         value = read_varint(file)
         if value is None:
             return None
         if key & 7 == 2:
-            return key >> 3, value
+            return (key >> 3, value) if value <= size - file.tell() else None
     return None
 
 
 def _entry(data: bytes) -> dict[int, str]:
     file, found = io.BytesIO(data), dict[int, str]()
-    while (part := _field(file)) is not None:
+    while (part := _field(file, len(data))) is not None:
         found[part[0]] = file.read(part[1]).decode("utf-8", errors="replace")
     return found

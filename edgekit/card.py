@@ -6,7 +6,7 @@ A source file that is known by its content gets its processing and labels withou
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from edgekit.about import read_about
 from edgekit.errors import ArtifactError
 from edgekit.processing import Processing
 from edgekit.registry import MODELS
+from edgekit.spec import StatePair
 
 __all__ = ["Card", "SourceFile", "content_sha256", "find_card"]
 
@@ -29,11 +30,13 @@ class SourceFile:
         path: Within its package; ``"archive.zip!member"`` for one inside an archive.
         sha256: Of its content; of ``saved_model.pb`` for a SavedModel.
         processing: Where this file needs another than its family.
+        state: Where this file names its state otherwise than its family.
     """
 
     path: str
     sha256: str
     processing: Processing | None = None
+    state: tuple[StatePair, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Card:
         processing: From real-world inputs to an answer, as it was trained; labels are in it.
         metrics: Figures to be reproduced, by what they are, with the data they were measured on.
         notes: What else a user should know.
+        read_labels: Reads the labels out of the file, where they are in there.
+        state: Which output is an input of the next call, for files that do not say so themselves.
     """
 
     name: str
@@ -61,6 +66,8 @@ class Card:
     processing: Processing
     metrics: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    read_labels: Callable[[Path], tuple[str, ...]] | None = None
+    state: tuple[StatePair, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -71,11 +78,15 @@ class Card:
         return tuple(file.sha256 for file in self.files)
 
     def for_content(self, sha256: str) -> Card | None:
-        """The card with the processing of the file of that content; None if it is not of this model."""
+        """The card with the processing and state of the file of that content; None if it is not of this model."""
         file = next((file for file in self.files if file.sha256 == sha256), None)
         if file is None:
             return None
-        return replace(self, processing=file.processing) if file.processing is not None else self
+        return replace(
+            self,
+            processing=self.processing if file.processing is None else file.processing,
+            state=self.state if file.state is None else file.state,
+        )
 
 
 def find_card(path: Path) -> Card | None:
@@ -89,7 +100,10 @@ def find_card(path: Path) -> Card | None:
     sha256 = content_sha256(path)
     if sha256 is None:
         return None
-    return next((card for _, known in MODELS if (card := known.for_content(sha256)) is not None), None)
+    card = next((card for _, known in MODELS if (card := known.for_content(sha256)) is not None), None)
+    if card is None or card.read_labels is None:
+        return card
+    return replace(card, processing=replace(card.processing, labels=card.read_labels(path)))
 
 
 def _made_card(about: Mapping[str, Any], path: Path) -> Card:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import ArtifactError, InputError
+from edgekit.processing.mel import filled, htk_mel
 from edgekit.processing.steps import Apply, StepContext, integers, number, one_of
 
 __all__ = ["log_mel", "mfcc", "mu_law", "window_context"]
@@ -75,10 +76,8 @@ class _Spectrum:
         default = 1 << (self._window - 1).bit_length()
         (self._fft,) = integers("fft", default if fft is None else fft, count=1, least=self._window)
         self._floor = number("floor", floor, above=0.0)
-        low = number("low_hz", low_hz)
+        low = number("low_hz", low_hz, least=0.0)
         high = number("high_hz", rate / 2 if high_hz is None else high_hz, above=low, most=rate / 2)
-        if low < 0:
-            raise ArtifactError(f"low_hz must not be negative, not {low_hz!r}")
         self._taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self._window) / self._window)
         self._triangles = _triangles(np.fft.rfftfreq(self._fft, 1 / rate), self.bins, low, high)
 
@@ -105,20 +104,11 @@ def _samples(name: str, milliseconds: Any, rate_hz: int) -> int:
 
 def _triangles(frequencies_hz: np.ndarray, bins: int, low_hz: float, high_hz: float) -> np.ndarray:
     """[frequencies, bins]: how much of each frequency a band takes in."""
-    edges = np.linspace(_mel(np.float64(low_hz)), _mel(np.float64(high_hz)), bins + 2)
-    mels = _mel(frequencies_hz)[:, None]
+    edges = np.linspace(htk_mel(low_hz), htk_mel(high_hz), bins + 2)
+    mels = htk_mel(frequencies_hz)[:, None]
     rising = (mels - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - mels) / (edges[2:] - edges[1:-1])
-    weights: np.ndarray = np.maximum(0.0, np.minimum(rising, falling))
-    if empty := int((weights.max(axis=0) <= 0).sum()):
-        raise ArtifactError(
-            f"{empty} of {bins} bins are so narrow that no frequency falls into them", hint="a larger fft, or less bins"
-        )
-    return weights
-
-
-def _mel(frequency_hz: Any) -> Any:
-    return 2595.0 * np.log10(1.0 + frequency_hz / 700.0)
+    return filled(np.maximum(0.0, np.minimum(rising, falling)))
 
 
 def _cosines(size: int, count: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgekit.errors import InputError
 from edgekit.spec import DTYPES, Signature, TensorSpec
+from edgekit.validation import is_masked
 
 __all__ = ["fit", "free_inputs", "is_exact", "zero_state"]
 
@@ -48,9 +49,10 @@ def zero_state(signature: Signature) -> dict[str, np.ndarray]:
 def fit(value: Any, spec: TensorSpec) -> np.ndarray:
     """`value` with the batch dimension and the dtype of `spec`; its first dimension may still differ.
 
-    Numbers are cast only where nothing but precision can be lost: never float to integer, never beyond a range.
+    Numbers are cast only where nothing but precision can be lost: never float to integer, never beyond a range. A
+    bfloat16 input takes the upper halves of float32 as they are, uint16.
     """
-    if isinstance(value, np.ma.MaskedArray) or not isinstance(value, np.ndarray | np.generic):
+    if is_masked(value) or not isinstance(value, np.ndarray | np.generic):
         raise InputError(
             f"input {spec.name!r} got a {type(value).__name__}, not an array",
             hint="the model has no processing for it: pass an array, or convert with --processing",
@@ -77,19 +79,24 @@ def _cast(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
         return array
     if wanted.kind == "O" and array.dtype.kind in "USO":
         return array.astype(object)
-    is_numeric = array.dtype.kind in "biuf" and wanted.kind in "biuf"
+    is_numeric = array.dtype.kind in "biuf" and wanted.kind in "biuf" and spec.dtype != "bfloat16"
     if is_numeric and np.can_cast(array.dtype, wanted, "same_kind"):
-        cast = array.astype(wanted)
-        if wanted.kind == "f" or (cast == array).all():
+        with np.errstate(over="ignore"):
+            cast = array.astype(wanted)
+        if wanted.kind == "f":
+            if np.can_cast(array.dtype, wanted) or (np.isfinite(cast) | ~np.isfinite(array)).all():
+                return cast
+            raise InputError(f"input {spec.name!r} wants {spec.dtype}, got numbers beyond its range")
+        if (cast == array).all():
             return cast
     elif is_numeric and array.dtype.kind in "iu" and wanted.kind in "iu":
         cast = array.astype(wanted)
         if (cast == array).all() and ((cast < 0) == (array < 0)).all():
             return cast
-    raise InputError(
-        f"input {spec.name!r} wants {spec.dtype}, got {array.dtype}",
-        hint=f"x.astype(np.{wanted.name}), if its numbers mean the same",
-    )
+    hint = f"x.astype(np.{wanted.name}), if its numbers mean the same"
+    if spec.dtype == "bfloat16":
+        hint = "the upper halves of float32: (x.view('uint32') >> 16).astype('uint16')"
+    raise InputError(f"input {spec.name!r} wants {spec.dtype}, got {array.dtype}", hint=hint)
 
 
 def _dims(shape: Any) -> str:

@@ -14,6 +14,9 @@ import numpy as np
 
 __all__ = ["FILTERS", "resample_signal", "resize_image"]
 
+_PIECE = 2**18
+"""Multiplications from which OpenBLAS takes more than one thread."""
+
 _BLOCK_ROWS = 32
 _FRACTION_BITS = 22
 """Pillow rounds 8-bit coefficients to this many bits, which leaves headroom for 255 times their sum in 32 bits."""
@@ -22,7 +25,8 @@ _KAISER_BETA = 5.0
 _HALF_WIDTH = 10
 """SciPy's defaults for resample_poly: a Kaiser window of beta 5 and ten zero crossings on each side."""
 
-_CHUNK_SAMPLES = 1 << 15
+_CHUNK_TAPS = 1 << 21
+"""Products held at once: a rate much higher than the wanted one has many for each sample."""
 
 
 def _triangle(x: np.ndarray) -> np.ndarray:
@@ -41,9 +45,13 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 _KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
     "bilinear": (_triangle, 1.0),
     "bicubic": (_cubic, 2.0),
+    "linear": (_triangle, 1.0),
 }
 
 FILTERS = ("nearest", *_KERNELS)
+
+_PLAIN = "linear"
+"""Looks at the two nearest pixels however much it shrinks, as OpenCV's INTER_LINEAR; it is rounded once, at the end."""
 
 _Blocks = tuple[tuple[slice, slice, np.ndarray], ...]
 
@@ -52,12 +60,13 @@ _Blocks = tuple[tuple[slice, slice, np.ndarray], ...]
 def _coefficients(size_in: int, size_out: int, filter: str, in_steps: bool) -> _Blocks:
     """Blocks (rows out, rows in, weights) of the matrix from `size_in` pixels to `size_out`.
 
-    The kernel is widened by the scale when shrinking, so that every source pixel counts (antialiasing), cut off at the
-    border and normalized to sum one. With `in_steps` weights are integers in units of ``2 ** -_FRACTION_BITS``.
+    The kernel is widened by the scale when shrinking, so that every source pixel counts (antialiasing; that of `_PLAIN`
+    is not), cut off at the border and normalized to sum one. With `in_steps` weights are integers in units of
+    ``2 ** -_FRACTION_BITS``.
     """
     kernel, support = _KERNELS[filter]
     scale = size_in / size_out
-    stretch = max(scale, 1.0)
+    stretch = 1.0 if filter == _PLAIN else max(scale, 1.0)
     center = (np.arange(size_out) + 0.5) * scale
     first = np.maximum(np.trunc(center - support * stretch + 0.5), 0).astype(int)
     last = np.minimum(np.trunc(center + support * stretch + 0.5), size_in).astype(int)
@@ -84,11 +93,23 @@ def _resize_first_axis(image: np.ndarray, size: int, filter: str) -> np.ndarray:
     result = np.empty((size, *image.shape[1:]), np.uint8 if is_bytes else np.float32)
     for rows, columns, weights in _coefficients(image.shape[0], size, filter, is_bytes):
         # Sums of integers below 2**53 are exact in float64 in any order, so this equals Pillow's integer loop.
-        total = weights @ image[columns].reshape(len(weights[0]), -1).astype(np.float64)
+        total = _product(weights, image[columns].reshape(len(weights[0]), -1))
         if is_bytes:
             total = np.clip(np.floor((total + (1 << (_FRACTION_BITS - 1))) / (1 << _FRACTION_BITS)), 0, 255)
         result[rows] = total.reshape(-1, *image.shape[1:])
     return result
+
+
+def _product(weights: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """``weights @ pixels`` in pieces too small for BLAS to start threads, which gain nothing here but take a core."""
+    width = max(_PIECE // weights.size, 1)
+    if pixels.shape[1] <= width:
+        return weights @ pixels.astype(np.float64)
+    total = np.empty((len(weights), pixels.shape[1]))
+    for start in range(0, pixels.shape[1], width):
+        piece = slice(start, start + width)
+        np.matmul(weights, pixels[:, piece].astype(np.float64), out=total[:, piece])
+    return total
 
 
 def _nearest(size_in: int, size_out: int) -> np.ndarray:
@@ -108,6 +129,8 @@ def resize_image(image: np.ndarray, height: int, width: int, filter: str) -> np.
     """
     if filter == "nearest":
         return image[_nearest(image.shape[0], height)][:, _nearest(image.shape[1], width)]
+    if filter == _PLAIN and image.dtype == np.uint8:
+        return np.rint(resize_image(image.astype(np.float32), height, width, filter)).astype(np.uint8)
     turned = np.ascontiguousarray(image.transpose(1, 0, 2))
     wide = _resize_first_axis(turned, width, filter).transpose(1, 0, 2)
     return np.ascontiguousarray(_resize_first_axis(np.ascontiguousarray(wide), height, filter))
@@ -144,8 +167,9 @@ def resample_signal(signal: np.ndarray, rate_in: int, rate_out: int) -> np.ndarr
     count = -(-len(signal) * up // down)
     padded = np.concatenate([np.zeros(taps), signal, np.zeros(taps + half // up + 1)])
     result = np.empty(count)
-    for start in range(0, count, _CHUNK_SAMPLES):
-        position = np.arange(start, min(start + _CHUNK_SAMPLES, count), dtype=np.int64) * down + half
+    chunk = max(1, _CHUNK_TAPS // taps)
+    for start in range(0, count, chunk):
+        position = np.arange(start, min(start + chunk, count), dtype=np.int64) * down + half
         newest = position // up + taps
         windows = padded[newest[:, None] - np.arange(taps)]
         result[start : start + len(position)] = np.einsum("mt,mt->m", windows, bank[position % up])

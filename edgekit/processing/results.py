@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgekit.errors import ArtifactError, InputError
-from edgekit.processing.steps import Apply, StepContext, integers, number
+from edgekit.processing.steps import Apply, StepContext, integers, names_of, number
 
 __all__ = [
-    *("argmax", "as_scores", "events", "join_frames", "reconstruction_error"),
+    *("argmax", "as_scores", "events", "join_frames", "logistic", "named_output", "reconstruction_error"),
     *("select", "sigmoid", "softmax", "threshold", "top_k", "without_batch"),
 ]
 
 
 def select(*, name: Any) -> Apply:
     """The output called `name`; of several names, for twins of one net, the first that is there."""
-    names = name if isinstance(name, list) else [name]
-    if not names or not all(isinstance(item, str) for item in names):
-        raise ArtifactError(f"name must be the name of an output, or several, not {name!r}")
-
-    def apply(value: Any, context: StepContext) -> np.ndarray:
-        if not isinstance(value, Mapping):
-            raise InputError('the step "select" comes first, while there still are outputs by name')
-        found = next((item for item in names if item in value), None)
-        if found is None:
-            raise InputError(f"there is no output {' or '.join(map(repr, names))}", hint=f"outputs: {list(value)}")
-        return value[found]
-
-    return apply
+    names = names_of("name", name, "an output")
+    return lambda value, context: named_output(value, names, "select")
 
 
 def softmax(*, axis: Any = -1) -> Apply:
@@ -47,7 +36,12 @@ def softmax(*, axis: Any = -1) -> Apply:
 
 def sigmoid() -> Apply:
     """Logits -> probabilities, each for itself."""
-    return lambda value, context: 0.5 * (1.0 + np.tanh(0.5 * as_scores(value, "sigmoid")))
+    return lambda value, context: logistic(as_scores(value, "sigmoid"))
+
+
+def logistic(logits: np.ndarray) -> np.ndarray:
+    """``1 / (1 + exp(-x))``, of the dtype of `logits`, without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)))
 
 
 def threshold(*, at: Any) -> Apply:
@@ -177,6 +171,16 @@ def reconstruction_error(*, input: Any = None, threshold: Any = None) -> Apply:
         return {"label": context.labels[int(error > level)], "score": error}
 
     return apply
+
+
+def named_output(value: Any, names: Sequence[str], op: str) -> np.ndarray:
+    """The first of `names` among the outputs; an InputError naming the step `op` if none of them is there."""
+    if not isinstance(value, Mapping):
+        raise InputError(f"the step {op!r} comes first, while there still are outputs by name")
+    found = next((name for name in names if name in value), None)
+    if found is None:
+        raise InputError(f"there is no output {' or '.join(map(repr, names))}", hint=f"outputs: {list(value)}")
+    return value[found]
 
 
 def without_batch(array: np.ndarray) -> np.ndarray:

@@ -9,15 +9,19 @@ import numpy as np
 from edgekit.errors import ArtifactError, InputError
 from edgekit.processing.steps import Apply, StepContext, integers, number, one_of
 from edgekit.spec import DTYPES
+from edgekit.validation import is_masked
 
-__all__ = ["as_array", "cast", "expand", "normalize", "pad", "pad_or_cut", "replace_nonfinite", "reshape"]
+__all__ = [
+    *("as_array", "cast", "constant", "expand", "normalize", "one_hot"),
+    *("pad", "pad_or_cut", "replace_nonfinite", "reshape"),
+]
 
 _CASTS = tuple(name for name in DTYPES if name not in ("string", "bfloat16"))
 
 
 def as_array(value: Any, op: str) -> np.ndarray:
     """`value` as an array of numbers, or an InputError naming the step that wanted one."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and not isinstance(value, np.ma.MaskedArray):
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and not is_masked(value):
         return value
     raise InputError(f"the step {op!r} wants an array of numbers, not a {type(value).__name__}")
 
@@ -51,18 +55,28 @@ def _numbers(name: str, value: Any) -> np.ndarray:
 
 
 def cast(*, dtype: str) -> Apply:
-    """Rounds, if need be, and saturates to `dtype`."""
+    """Rounds, if need be, and saturates to `dtype`; NaN, which no integer stands for, is an InputError."""
     wanted = np.dtype(one_of("dtype", dtype, _CASTS))
 
     def apply(value: Any, context: StepContext) -> np.ndarray:
         array = as_array(value, "cast")
-        if wanted.kind in "iu":
-            limits = np.iinfo(wanted)
-            whole = np.rint(array) if array.dtype.kind == "f" else array
-            return np.clip(whole, limits.min, limits.max).astype(wanted)
-        return array.astype(wanted)
+        return _saturated(array, wanted) if wanted.kind in "iu" and array.dtype.kind != "b" else array.astype(wanted)
 
     return apply
+
+
+def _saturated(array: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
+    limits = np.iinfo(wanted)
+    if array.dtype.kind != "f":
+        own = np.iinfo(array.dtype)
+        return np.clip(array, max(own.min, limits.min), min(own.max, limits.max)).astype(wanted)
+    if np.isnan(array).any():
+        raise InputError(f"NaN cannot be cast to {wanted}", hint='put "replace_nonfinite" before "cast"')
+    whole = np.rint(array.astype(np.float64))
+    is_beyond = whole >= float(limits.max)  # not clipped to it: as a float the largest int64 is one too large
+    cast = np.where(is_beyond, 0.0, np.maximum(whole, float(limits.min))).astype(wanted)
+    cast[is_beyond] = limits.max
+    return cast
 
 
 def reshape(*, shape: Any) -> Apply:
@@ -109,6 +123,10 @@ def pad(*, length: Any, axis: Any = 0, value: Any = 0.0) -> Apply:
             raise InputError(f"axis {along} of {list(array.shape)} is longer than {size}")
         widths = [(0, 0)] * array.ndim
         widths[along] = (0, missing)
+        with np.errstate(invalid="ignore"):
+            is_held = array.dtype.kind == "f" or bool(np.array(filler).astype(array.dtype) == filler)
+        if not is_held:
+            raise InputError(f"{array.dtype} cannot hold the {filler:g} that is padded with")
         return np.pad(array, widths, constant_values=filler)
 
     return apply
@@ -137,6 +155,48 @@ def replace_nonfinite(*, value: Any) -> Apply:
 
     def apply(array: Any, context: StepContext) -> np.ndarray:
         array = as_array(array, "replace_nonfinite")
+        if array.dtype.kind != "f":
+            return array
         return np.where(np.isfinite(array), array, array.dtype.type(filler))
+
+    return apply
+
+
+def constant(*, value: Any) -> Apply:
+    """`value`, a number or lists of them, for an input that is not given; what is given passes.
+
+    It stands first. An input that has it takes no part in one value for all inputs.
+    """
+    array = _constant(value)
+    return lambda given, context: array.copy() if given is None else given
+
+
+def _constant(value: Any) -> np.ndarray:
+    """int64 of whole numbers, else float32."""
+    try:
+        array = np.array(value)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise ArtifactError(f"value must be a number, or lists of them of equal lengths, not {str(value)[:60]}")
+    return array.astype(np.int64 if array.dtype.kind in "iu" else np.float32)
+
+
+def one_hot(*, count: Any) -> Apply:
+    """A whole number below `count`, or one of the labels -> float32 [count], one at its place and zero elsewhere.
+
+    An array passes: it is a mixture.
+    """
+    (size,) = integers("count", count, count=1, least=1)
+
+    def apply(value: Any, context: StepContext) -> np.ndarray:
+        if isinstance(value, np.ndarray) and value.ndim:
+            return as_array(value, "one_hot")
+        index = context.labels.index(value) if isinstance(value, str) and value in context.labels else value
+        if isinstance(index, np.ndarray):
+            index = index.item()
+        if isinstance(index, bool) or not isinstance(index, int | np.integer) or not 0 <= index < size:
+            raise InputError(f"{value!r} is none of {size}", hint=f"a number from 0 to {size - 1}")
+        return np.asarray(np.arange(size) == index, np.float32)
 
     return apply

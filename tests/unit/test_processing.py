@@ -51,6 +51,30 @@ def test_array_steps() -> None:
     assert array.tolist() == [[[2, -1], [127, 7]]]
 
 
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_casting_saturates_at_the_ends_of_a_range(dtype: str, kind: str) -> None:
+    limits = np.iinfo(dtype)
+    array = np.array([-np.inf, -3e38 if kind != "float16" else -6e4, 1.5, np.inf], kind)
+    cast = one(Processing({"x": ({"op": "cast", "dtype": dtype},)}), array, 4, dtype=dtype)
+    assert cast.tolist() == [limits.min, max(limits.min, int(array[1])), 2, limits.max]
+
+
+def test_casting_integers_saturates_and_nan_is_none() -> None:
+    steps = Processing({"x": ({"op": "cast", "dtype": "int8"},)})
+    assert one(steps, np.array([0, 127, 255], np.uint8), 3, dtype="int8").tolist() == [0, 127, 127]
+    assert one(steps, np.array([-(2**40), 2**40]), 2, dtype="int8").tolist() == [-128, 127]
+    with pytest.raises(InputError, match="NaN cannot be cast to int8"):
+        one(steps, np.array([np.nan]), 1, dtype="int8")
+
+
+def test_integers_are_not_padded_with_what_they_cannot_hold() -> None:
+    padded = Processing({"x": ({"op": "replace_nonfinite", "value": -1.5}, {"op": "pad", "length": 2, "value": -1})})
+    assert one(padded, np.array([7]), 2, dtype="int64").tolist() == [7, -1]
+    with pytest.raises(InputError, match="uint8 cannot hold the -1"):
+        one(padded, np.array([7], np.uint8), 2, dtype="uint8")
+
+
 @pytest.mark.parametrize(
     ("step", "value"),
     [
@@ -97,6 +121,9 @@ def test_ready_feeds_pass_untouched_by_any_processing() -> None:
         (np.zeros(4, np.float32), "int32", "wants int32, got float32"),
         (np.full(4, 2**40), "int32", "wants int32, got int64"),
         (np.full(4, -1), "uint8", "wants uint8, got int64"),
+        (np.full(4, 1e300), "float32", "numbers beyond its range"),
+        (np.full(4, 70000), "float16", "numbers beyond its range"),
+        (np.zeros(4, np.uint8), "bfloat16", "wants bfloat16, got uint8"),
         (np.zeros(4, np.complex64), "float32", "got complex64"),
         (np.array(["a"] * 4), "float32", "got <U1"),
         (np.ma.masked_array(np.zeros(4)), "float32", "not an array"),
@@ -274,7 +301,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(outputs={"op": "softmax"}), "not a list"),
         (changed(outputs=None), "not a list"),
         (changed(outputs=[{"op": "top_k", "k": 0}]), "k must be at least 1"),
-        (changed(outputs=[{"op": "top_k", "k": {"a": 1}}]), "JSON cannot"),
+        (changed(outputs=[{"op": "top_k", "k": {"a": 1}}]), "holds an object"),
         (changed(outputs=[{"op": "events", "row_ms": 0}]), "row_ms must be above 0"),
         (changed(inputs={"x": [{"op": "resize", "size": [3]}]}), "step 1 of input 'x': 'resize': size must be 2"),
         (changed(inputs={"x": [{"op": "resize", "size": [3, 3], "filter": "lanczos"}]}), "'lanczos'"),

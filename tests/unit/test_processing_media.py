@@ -6,6 +6,7 @@ import math
 import struct
 import subprocess
 import sys
+import tracemalloc
 import wave
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,9 @@ def wav(samples: np.ndarray, rate_hz: int, code: int = 1, *, extensible: bool = 
     """A RIFF/WAVE file of `samples` [frames, channels], written by hand; 24 bits as uint8 [frames, channels, 3]."""
     bits = 24 if samples.ndim == 3 else samples.dtype.itemsize * 8
     channels, align = samples.shape[1], samples.shape[1] * bits // 8
-    header = struct.pack("<HHIIHH", 0xFFFE if extensible else code, channels, rate_hz, rate_hz * align, align, bits)
+    header = struct.pack(
+        "<HHIIHH", 0xFFFE if extensible else code, channels, rate_hz, rate_hz * align % 2**32, align, bits
+    )
     if extensible:
         header += struct.pack("<HHIH14x", 22, bits, 0, code)
     data = samples.tobytes()
@@ -246,6 +249,16 @@ def listen(value: Any, rate_hz: int = 8000, **frame: int) -> np.ndarray:
         {"op": "frame", "length": 100, **frame},
     )
     return Processing({"*": steps}).before(value, signature("N", 100))["x"]
+
+
+def test_a_rate_far_above_the_models_takes_no_memory_to_speak_of() -> None:
+    sound = wav(np.ones((2_000_000, 1), "<i2"), 80_000_000)
+    tracemalloc.start()
+    try:
+        assert listen(sound).shape == (2, 100)
+        assert tracemalloc.get_traced_memory()[1] < 160e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("extensible", [False, True])
@@ -299,6 +312,9 @@ def test_windows_cover_the_sound_and_no_more(count: int, hop: int) -> None:
         (np.zeros(50, np.int64), "int64"),
         (np.zeros((5, 5, 5), np.float32), "is not a sound"),
         (np.full(50, np.nan), "NaN"),
+        (wav(np.full((50, 1), np.nan, "<f4"), 8000, 3), "NaN"),
+        (wav(np.zeros((50, 1), "<i2"), 4_000_000_007), "4000000007 Hz cannot be brought to 8000 Hz"),
+        (wav(np.zeros((50, 1), "<i2"), 1), "1 Hz cannot be brought to 8000 Hz"),
         (np.zeros(0, np.float32), "empty"),
         ([0.0] * 50, "list is not a sound"),
     ],

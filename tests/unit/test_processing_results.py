@@ -191,7 +191,7 @@ def test_the_defaults_are_a_keyword_spotters() -> None:
     [
         ({"high_hz": 9000}, "high_hz must be at most 8000"),
         ({"low_hz": 5000}, "high_hz must be above 5000"),
-        ({"low_hz": -1.0}, "low_hz must not be negative"),
+        ({"low_hz": -1.0}, "low_hz must be at least 0"),
         ({"fft": 100}, "fft must be at least 640"),
         ({"bins": 400}, "so narrow"),
         ({"coefficients": 41}, "at most the 40 bins"),
