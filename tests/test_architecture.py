@@ -21,20 +21,21 @@ ROOMS = ("compress", "quantize", "converters", "runtimes", "models")
 LINKED = ("converters", "runtimes", "models")
 
 FLOORS = {
-    0: ("errors", "spec"),
+    0: ("errors", "hashing", "record", "spec"),
     1: (
         *("bundle", "staging"),
         *("datasets", "decoding", "feeds", "labels", "packages", "processing", "rows", "samples"),  # the user's data
         *("card", "converter", "environment", "family", "graph", "opening", "parity", "recipe"),
-        *("registry", "runtime", "target", "trial", "validation", "worker"),
+        *("lanes", "registry", "runtime", "target", "trial", "validation", "worker"),
         *("about", "cache", "catalog", "hubs", "network", "ops", "weights", "wire"),
         *("metrics", "scoring"),
-        *("pooling", "stateful", "streaming"),  # ways to drive a session
+        *("batching", "deadline", "isolation", "pooling", "stateful", "streaming"),  # ways to drive a session
     ),
     2: ("plan", *ROOMS),
     3: (
         *("conversion", "diagnosis", "evaluation", "inspection", "loading", "profiling", "verification"),  # the verbs
-        *("making", "measuring", "named_files", "training"),
+        *("choosing", "variants"),
+        *("making", "measuring", "named_files", "serving", "training"),
     ),
     4: ("report",),
     5: ("__main__", "cli"),
