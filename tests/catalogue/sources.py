@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.processing import Processing
 from examples.assets import asset
 from tests.catalogue import built, pictures, sequences
 from tests.catalogue.figures import Ask, Check, Figure
@@ -116,7 +117,8 @@ def _sees(path: str, size: int, low: float = 0.0) -> Callable[[Path], Given]:
 
     def give(folder: Path) -> Given:
         np.save(folder / "photos.npy", pictures.views(size) / 255 * (1 - low) + low)
-        said = {"calibration_data": folder / "photos.npy"}
+        # Numbers as the net takes them, so that its card's processing, which wants pixels, is put aside.
+        said = {"calibration_data": folder / "photos.npy", "processing": Processing.identity()}
         return Given(asset("mediapipe", f"mediapipe/modules/{path}.tflite"), said)
 
     return give
