@@ -7,6 +7,7 @@ The matrices are nearly all zeros; they are kept as blocks of rows, and remember
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -14,8 +15,9 @@ import numpy as np
 
 __all__ = ["FILTERS", "resample_signal", "resize_image"]
 
-_PIECE = 2**18
-"""Multiplications from which OpenBLAS takes more than one thread."""
+_IS_ALONE = "1" in (os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS"))
+_PIECE = 2**62 if _IS_ALONE else 2**18
+"""Multiplications in one product: OpenBLAS takes more than one thread from here on, where nobody has told it not to."""
 
 _BLOCK_ROWS = 32
 _FRACTION_BITS = 22
