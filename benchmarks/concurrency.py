@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -30,13 +29,14 @@ import numpy as np
 
 import edgekit
 from edgekit.bundle import Bundle
+from edgekit.cores import num_cores
 from edgekit.opening import open_session
 from edgekit.registry import RUNTIMES
 from edgekit.runtime import EngineOptions, Session
 
 ENGINES = ("tflite", "onnx", "openvino")
 BAR = 0.95
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = num_cores()
 
 Work = Callable[[int], None]
 """So many calls, made by one caller."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.cache import cache_folder
+from edgekit.cores import num_cores
 from edgekit.errors import ArtifactError, InputError
 from edgekit.hashing import sha256_hex
 from edgekit.record import Record, field
@@ -276,8 +277,6 @@ def _measure(question: Question) -> list[Contender]:
 
 def thread_counts(question: Question, artifact: Artifact) -> list[int]:
     """One thread, all cores, and what the bundle says; of memory one thread takes the least, whatever the engine."""
-    from edgekit.measuring.contest import num_cores
-
     if question.threads is not None:
         return [question.threads]
     if question.objective == "memory":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import edgekit
+from edgekit.cores import num_cores
 
 __all__ = [
     "Environment",
@@ -95,7 +95,7 @@ def read_environment(root: Path = _ROOT) -> Environment:
         cpu=_cpu_name(cpuinfo),
         architecture=platform.machine(),
         features=tuple(name for name in _FEATURES if name in flags.split()),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=num_cores(),
         memory_bytes=_memory_bytes(_read(root / "proc/meminfo")),
         os=f"{platform.system()} {platform.release()}",
         board=_read(root / "proc/device-tree/model").rstrip("\0\n") or None,

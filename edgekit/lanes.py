@@ -159,8 +159,10 @@ class Lanes:
             return None
         try:
             self.waiting.remove(place)
-        except ValueError:  # somebody is putting another one into this place just now
-            if (other := place.word.get()) is not None and not isinstance(other, str):
+        except ValueError:  # somebody is putting another one into this place just now, behind older word to look
+            while isinstance(other := place.word.get(), str):
+                pass
+            if other is not None:
                 self.free.append(other)
         self.hand_on()
         return lane

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -52,15 +53,9 @@ class Pool:
         """
         deadline = _deadline(timeout)
         place = self._place()
-        try:
+        with self._leaving(place, deadline):
             async with asyncio.timeout(_left(deadline)):
                 await asyncio.wrap_future(place)
-        except TimeoutError:
-            self._leave(place)
-            raise _too_late(deadline) from None
-        except BaseException:
-            self._leave(place)
-            raise
         return await asyncio.wrap_future(self._begin(value, deadline))
 
     def map(self, values: Iterable[Any], *, timeout: float | None = None) -> Iterator[Any]:
@@ -93,14 +88,8 @@ class Pool:
         """Waits for a place, as a thread, and begins."""
         deadline = _deadline(timeout)
         place = self._place()
-        try:
+        with self._leaving(place, deadline):
             place.result(_left(deadline))
-        except TimeoutError:
-            self._leave(place)
-            raise _too_late(deadline) from None
-        except BaseException:
-            self._leave(place)
-            raise
         return self._begin(value, deadline)
 
     def _place(self) -> Future[None]:
@@ -116,10 +105,17 @@ class Pool:
                 self._waiting.append(place)
         return place
 
-    def _leave(self, place: Future[None]) -> None:
-        """Gives a place back, or up."""
-        if not place.cancel() and place.exception() is None:
-            self._give_back()
+    @contextmanager
+    def _leaving(self, place: Future[None], deadline: Deadline | None) -> Iterator[None]:
+        """Gives a place back, or up, when waiting for it ends in an error."""
+        try:
+            yield
+        except BaseException as error:
+            if not place.cancel() and place.exception() is None:
+                self._give_back()
+            if isinstance(error, TimeoutError):
+                raise _too_late(deadline) from None
+            raise
 
     def _give_back(self) -> None:
         with self._lock:

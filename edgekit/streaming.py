@@ -7,12 +7,12 @@ decoders, numpy and engines let other threads run.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from edgekit.cores import num_cores
 from edgekit.errors import InputError
 
 __all__ = ["stream"]
@@ -37,7 +37,7 @@ def stream(predict: Callable[[Any], Any], values: Iterable[Any], *, ahead: int |
     """
     if ahead is not None and (isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1):
         raise InputError(f"how far to read ahead is a whole number above 0, not {ahead!r}")
-    workers = _processors() + 1
+    workers = num_cores() + 1
     return _stream(_Pipeline(predict, values, ahead or 2 * workers), min(workers, ahead or workers))
 
 
@@ -126,8 +126,3 @@ class _Pipeline:
         with self._changed:
             self._is_ended = True
             self._changed.notify_all()
-
-
-def _processors() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

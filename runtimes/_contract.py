@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from edgekit.cores import num_cores
 from edgekit.errors import InputError, UnsupportedError
 from edgekit.registry import Probe, installed
 from edgekit.runtime import EngineOptions
@@ -48,8 +48,7 @@ def check_options(engine: str, options: EngineOptions, precisions: Sequence[str]
 
 def lanes_for(options: EngineOptions, threads: int = 1) -> int:
     """How many calls may run at the same time, each in so many threads: as asked, else what the cores hold."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return options.lanes or max(1, cores // threads)
+    return options.lanes or max(1, num_cores() // threads)
 
 
 def distinct_names(names: Iterable[str], what: str) -> list[str]:

@@ -21,7 +21,7 @@ ROOMS = ("compress", "quantize", "converters", "runtimes", "models")
 LINKED = ("converters", "runtimes", "models")
 
 FLOORS = {
-    0: ("errors", "hashing", "record", "spec"),
+    0: ("cores", "errors", "hashing", "record", "spec"),
     1: (
         *("bundle", "staging"),
         *("datasets", "decoding", "feeds", "labels", "packages", "processing", "rows", "samples"),  # the user's data

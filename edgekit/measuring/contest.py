@@ -12,7 +12,6 @@ What each objective is scored by, less is better:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.cores import num_cores
 from edgekit.errors import ConversionError
 from edgekit.measuring.records import Candidate, Settings
 from edgekit.measuring.rounds import Runner, feeds_file
 from edgekit.spec import Signature
 
-__all__ = ["METHODS", "Standing", "hold_contest", "num_cores"]
+__all__ = ["METHODS", "Standing", "hold_contest"]
 
 _BUDGET_S = 1.0
 """Timed calls of all candidates together, but at least `_LEAST_ROUNDS` of one call each."""
@@ -63,11 +63,6 @@ class Standing:
     figures: dict[str, float] = field(default_factory=dict)
     reason: str = ""
     is_failure: bool = False
-
-
-def num_cores() -> int:
-    """Logical cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hold_contest(

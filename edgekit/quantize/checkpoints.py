@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, InputError
+from edgekit.rows import load_arrays
 from edgekit.staging import write_atomically
 
 __all__ = ["Checkpoint"]
@@ -29,8 +27,6 @@ OLD_S = 30 * 86_400
 """What nobody has come back to for so long is removed."""
 
 _KEY = "key"
-_BROKEN = (OSError, ValueError, TypeError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, TokenError)
-"""What NumPy and zipfile raise on files that are not what their names say."""
 
 
 @dataclass
@@ -72,13 +68,13 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
-                if str(loaded[_KEY]) != self._key:
-                    raise ValueError("it is of another observation")
-                state = {name: loaded[name] for name in loaded.files if name != _KEY}
+            loaded = load_arrays(self.path)
+            state = dict(loaded) if isinstance(loaded, dict) else {}
+            if str(state.pop(_KEY, "")) != self._key:
+                raise InputError("it is of another observation")
             if _forms(state) != _forms(like):
-                raise ValueError("it holds another state")
-        except _BROKEN as error:
+                raise InputError("it holds another state")
+        except InputError as error:
             self.say(f"note: observing from the start, for the checkpoint {self.path} is of no use: {error}")
             return None
         return state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import threading
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from edgekit.cores import num_cores
 from edgekit.errors import InputError, UnavailableError
 from edgekit.serving.metering import Meters
 from edgekit.serving.models import Model
@@ -88,7 +88,7 @@ class Server:
     ) -> None:
         self._models, self._options, self._load, self._say = models, options, load, say
         self._meters = Meters()
-        self._work = Work(options.workers or _cores(), options.waiting, options.timeout_s, self._meters)
+        self._work = Work(options.workers or num_cores(), options.waiting, options.timeout_s, self._meters)
         self._rest = Rest(models, self._work, options.max_body_bytes, is_local=is_loopback(options.host))
         self._rpc = Rpc(models, self._work, self._rest)
         self._failure: Exception | None = None
@@ -228,10 +228,6 @@ def check_installed(options: ServeOptions) -> None:
 def _is_there(package: str) -> bool:
     parent = package.partition(".")[0]  # without which looking for the package raises
     return find_spec(parent) is not None and find_spec(package) is not None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _http(rest: Rest, options: ServeOptions) -> uvicorn.Server:

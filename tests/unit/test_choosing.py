@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 import edgekit
+from edgekit import choosing
 from edgekit.bundle import BundleWriter, Golden
 from edgekit.choosing import OBJECTIVES, FallbackWarning
+from edgekit.cores import num_cores
 from edgekit.errors import ArtifactError, InputError, UnavailableError
 from edgekit.measuring import contest
 from edgekit.measuring.contest import METHODS, Standing, _ranked, hold_contest
@@ -188,7 +190,7 @@ def test_a_choice_is_measured_once_and_remembered(tmp_path: Path, cache: Path, m
 def test_one_thread_is_always_a_candidate_beside_all_cores(
     tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contest, "num_cores", lambda: 4)
+    monkeypatch.setattr(choosing, "num_cores", lambda: 4)
     with edgekit.load(write(tmp_path / "n.edge", {"a-1": 0}), runtime="auto") as session:
         assert session.choice is not None
         assert (session.choice.threads, [one.threads for one in session.choice.others]) == (1, [4])
@@ -394,4 +396,4 @@ def test_a_bare_file_is_measured_for_its_threads(tmp_path: Path) -> None:
                 assert session.choice is not None
                 assert (session.choice.how, session.choice.variant) == (how, path.name)
                 counts = {one.threads for one in (session.choice.taken, *session.choice.others)}
-                assert counts == {1, contest.num_cores()}
+                assert counts == {1, num_cores()}
