@@ -51,8 +51,9 @@ lint: setup  ## ruff: rules and format
 types: setup  ## mypy, strict
 	$(BIN)/mypy
 
-docs: setup  ## writes the generated pages of docs/reference
+docs: setup  ## writes the generated pages of docs/reference, and the site of all pages into build/site
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
 
 bench: setup  ## prints the figures the documentation quotes
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done

@@ -155,6 +155,24 @@ def test_generated_pages_are_fresh() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Links between pages and to headings are checked by the generator, which reads what the reader will see."""
+    done = run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", str(tmp_path)], ROOT, {**os.environ}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tutorial.html" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_every_page_is_found_from_the_first() -> None:
+    first = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    hidden = [
+        page for page in pages if not page.startswith("decisions/") and page != "README.md" and f"({page})" not in first
+    ]
+    assert not hidden
+
+
 def help_pages() -> dict[str, str]:
     """What ``--help`` prints, for the program and for each command, those of groups too."""
     runner = CliRunner()
