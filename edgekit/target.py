@@ -29,6 +29,8 @@ class Placement:
     Attributes:
         activations: Integer dtype of activations, ``"uint8"`` or ``"int8"``.
         symmetric_activations: Zero point in the middle of the range.
+        zero_points: Whether activations may have any other than 0. Where not, those that go below 0 are signed and lie
+            evenly around it, and all others are unsigned.
         weights: Integer dtype of weights, always symmetric.
         per_channel: One scale per output channel of a weight.
         anchors: Op types that are quantized for their own sake.
@@ -49,6 +51,7 @@ class Placement:
     activations: str
     weights: str = "int8"
     symmetric_activations: bool = False
+    zero_points: bool = True
     per_channel: bool = True
     anchors: tuple[str, ...] = ()
     followers: tuple[str, ...] = ()

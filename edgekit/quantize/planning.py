@@ -150,11 +150,19 @@ def _activation_params(
         raise InputError(f"the statistics say nothing of {unseen[:5]}", hint="observe this graph")
     params = {}
     for group in placed.groups:
-        levels, symmetric = 1 << np.iinfo(placement.activations).bits, placement.symmetric_activations
+        dtype, symmetric = _form(placement, min(statistics.ranges[name].low for name in group))
+        levels = 1 << np.iinfo(dtype).bits
         span = statistics.range_of(group, recipe.observer, levels=levels, symmetric=symmetric)
-        solved = activation_params(span, placement.activations, symmetric=placement.symmetric_activations)
-        params.update(dict.fromkeys(group, solved))
+        params.update(dict.fromkeys(group, activation_params(span, dtype, symmetric=symmetric)))
     return params
+
+
+def _form(placement: Placement, low: float) -> tuple[str, bool]:
+    """The integers of an activation whose smallest number is `low`, and whether they lie evenly around their middle."""
+    if placement.zero_points:
+        return placement.activations, placement.symmetric_activations
+    bits = np.iinfo(placement.activations).bits
+    return (f"int{bits}", True) if low < 0 else (f"uint{bits}", False)
 
 
 def _weights(
@@ -183,6 +191,6 @@ def _weights(
     for name in placed.constants:
         array = arrays[name]
         assert array is not None
-        symmetric = placement.symmetric_activations
-        quantized[name] = quantize_constant(array, placement.activations, symmetric=symmetric)
+        dtype, symmetric = _form(placement, float(array.min()))
+        quantized[name] = quantize_constant(array, dtype, symmetric=symmetric)
     return quantized

@@ -398,7 +398,7 @@ def test_rounding_what_the_last_product_gives_would_cost(
 @pytest.mark.parametrize("name", ["efficientnet-lite", "mobilenet-v2"])
 def test_ranges_follow_the_data_to_one_side(name: str, trained: Callable[..., Net], tmp_path: Path) -> None:
     form = TARGET.placements["openvino"]
-    even = replace(form, symmetric_activations=True, activations="int8")
+    even = replace(form, zero_points=True, symmetric_activations=True, activations="int8")
     ours, symmetric = in_forms(trained(name), tmp_path, form, even)
     assert ours > symmetric + 1.5
 

@@ -200,6 +200,14 @@ def test_per_tensor_weights_and_symmetric_activations_are_the_targets_choice() -
     assert [len(weight.params.scale) for weight in plan.weights.values()] == [1]
 
 
+def test_activations_without_zero_points_are_signed_only_where_they_go_below_0() -> None:
+    model = network(FIRST + "y = Relu(a)")
+    ranges = Statistics({**ranges_of(model).ranges, "y": Range(0.0, 5.1)}, 1)
+    plan = make_quant_plan(model, replace(ONNX, zero_points=False, quantize_outputs=True), INT8, ranges)
+    assert {params.zero_point for params in plan.activations.values()} == {(0,)}
+    assert {name: params.dtype for name, params in plan.activations.items()} == {"x": "int8", "y": "uint8"}
+
+
 @pytest.mark.parametrize(("reach", "is_joined"), [(3.0, True), (40.0, False)])
 def test_tensors_of_unlike_ranges_do_not_share_a_scale(reach: float, is_joined: bool) -> None:
     model = network("a = Conv(x, v) b = Conv(a, v) c = Concat<axis=1>(a, b) y = Conv(c, wide)")
