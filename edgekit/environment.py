@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from edgekit.cores import num_cores
 
 __all__ = [
     "Environment",
+    "CpuTimes",
     "busy_share",
+    "cpu_times",
     "detect_emulation",
-    "energy_uj",
     "frequency_mhz",
     "read_environment",
     "temperature_c",
@@ -64,6 +65,7 @@ class Environment:
         python: Version of Python.
         packages: Installed versions of numpy and the engines' packages.
         edgekit: Version of edgekit.
+        yardstick_us: What work that never changes took, where it was measured: `edgekit.measuring.yardstick`.
     """
 
     cpu: str
@@ -82,6 +84,7 @@ class Environment:
     python: str
     packages: dict[str, str]
     edgekit: str
+    yardstick_us: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "features": list(self.features)}
@@ -151,37 +154,32 @@ def temperature_c(root: Path = _ROOT) -> float | None:
     return max(values, default=None)
 
 
-def energy_uj(root: Path = _ROOT) -> tuple[int | None, str]:
-    """The energy counter of all CPU packages in microjoules, or None and why it cannot be read.
-
-    Intel and AMD count in "RAPL" registers, which Linux shows under ``powercap``; they include what else runs.
-    """
-    counters = sorted((root / "sys/class/powercap").glob("intel-rapl:?/energy_uj"))
-    if not counters:
-        return None, "this machine shows no energy counter"
-    try:
-        return sum(int(counter.read_text()) for counter in counters), ""
-    except (OSError, ValueError) as error:
-        return None, f"the energy counter cannot be read: {getattr(error, 'strerror', None) or error}"
-
-
 def busy_share(interval_s: float = 0.3, root: Path = _ROOT) -> float | None:
     """Share of all cores' time that anything ran during `interval_s`, 0 to 1, from the kernel's counters."""
-    first = _cpu_times(root)
+    first = cpu_times(root)
     time.sleep(interval_s)
-    last = _cpu_times(root)
-    if first is None or last is None or last[1] <= first[1]:
+    last = cpu_times(root)
+    if first is None or last is None or last.total <= first.total:
         return None
-    return (last[0] - first[0]) / (last[1] - first[1])
+    return (last.busy - first.busy) / (last.total - first.total)
 
 
-def _cpu_times(root: Path) -> tuple[int, int] | None:
-    """Ticks in which any core was busy, and all ticks. Time of guests is already in user time: proc(5)."""
+class CpuTimes(NamedTuple):
+    """Ticks of all cores since the start of the machine: computing, given by the hypervisor to others, and all."""
+
+    busy: int
+    stolen: int
+    total: int
+
+
+def cpu_times(root: Path = _ROOT) -> CpuTimes | None:
+    """From ``/proc/stat``; None where there is none. Time of guests is already in user time: proc(5)."""
     words = _read(root / "proc/stat").partition("\n")[0].split()
     if len(words) < 6 or words[0] != "cpu":
         return None
     ticks = [int(word) for word in words[1:9]]
-    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+    stolen = ticks[7] if len(ticks) > 7 else 0
+    return CpuTimes(sum(ticks) - ticks[3] - ticks[4] - stolen, stolen, sum(ticks))
 
 
 def _read(path: Path) -> str:

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgekit.cli import options
+from edgekit.cli import options, profile_options
 from edgekit.cli.options import Command
 
 __all__ = ["COMMAND"]
-
-
-def _counts(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    parts = options.names(ctx, parameter, value)
-    if parts is None:
-        return None
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise click.BadParameter("positive numbers, as in 1,2,4")
-    return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 @click.command(
@@ -31,36 +23,55 @@ def _counts(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 @click.option(
     "--runtime", metavar="A,B", callback=options.names, help="Only these; `all` takes in the slow reference too."
 )
-@click.option("--threads", metavar="N,M", callback=_counts, help="Threads for one call; several are all tried.")
-@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Interleaved timed rounds.")
+@click.option(
+    "--threads", metavar="N,M", callback=profile_options.counts, help="Threads for one call; several are all tried."
+)
+@profile_options.how_long
+@profile_options.load
+@profile_options.operations
+@profile_options.against
+@options.device
 @options.seed
-@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write it to a .json, .md or .txt file too.")
+@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write it to a .json, .md, .html or .txt too.")
 @options.force
 @options.as_json
 @options.common
 def COMMAND(  # noqa: N802
     path: str,
     runtime: tuple[str, ...] | None,
-    threads: tuple[int, ...] | None,
-    rounds: int,
-    seed: int,
     output: str | None,
     force: bool,
     as_json: bool,
+    baseline: str | None,
+    allow_other_machine: bool,
+    fail_if: tuple[str, ...],
+    strict: bool,
+    **settings: Any,
 ) -> None:
-    from edgekit.cli.output import answer, check_free, write_report
+    from edgekit.cli.output import answer, check_free, check_report, write_report
     from edgekit.cli.progress import bar
     from edgekit.errors import GateFailed
+    from edgekit.measuring.baseline import hold_profile
+    from edgekit.measuring.gating import require_gates
+    from edgekit.measuring.trace_file import write_trace
     from edgekit.profiling import profile
     from edgekit.report.profile_view import view
 
-    if output:
-        check_free(Path(output), force)
-    chosen = "all" if runtime == ("all",) else runtime
+    trace, top = profile_options.take_operations(settings)
+    for file, check in ((output, check_report), (trace, check_free)):
+        if file:
+            check(Path(file), force)
+    profile_options.require_base(baseline, fail_if)
+    held = {"allow_other_machine": allow_other_machine, "max_time_s": 2 * settings["max_time_s"]}
     with bar() as show:
-        record = profile(path, runtime=chosen, threads=threads, rounds=rounds, seed=seed, progress=show)
+        record = profile(path, runtime="all" if runtime == ("all",) else runtime, progress=show, **settings)
+        if baseline or fail_if:
+            record = hold_profile(record, baseline=baseline, fail_if=fail_if, progress=show, **held)
     if output:
-        write_report(Path(output), record, lambda: view(record), schema="edgekit.profile")
-    answer(record, lambda: view(record), schema="edgekit.profile", as_json=as_json)
+        write_report(Path(output), record, lambda: view(record, top), schema="edgekit.profile")
+    if trace:
+        write_trace(Path(trace), record.measured)
+    answer(record, lambda: view(record, top), schema="edgekit.profile", as_json=as_json)
     if not record.measured:
         raise GateFailed("no candidate could be measured: the reasons are in the table above")
+    require_gates(record.gating.gates if record.gating else (), strict=strict)

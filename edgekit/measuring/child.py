@@ -3,50 +3,93 @@
 from __future__ import annotations
 
 import gc
-import os
+import hashlib
 import resource
-import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.environment import energy_uj, frequency_mhz
+from edgekit.environment import frequency_mhz
+from edgekit.errors import EdgekitError
 from edgekit.feeds import load_feeds
+from edgekit.measuring.cold import load_candidate
+from edgekit.measuring.energy import Meter
+from edgekit.measuring.resident import peak_rss_bytes
 from edgekit.parity import value_range
 
 if TYPE_CHECKING:
     from edgekit.runtime import Session
 
-__all__ = ["cold_start", "open_model", "prepare", "time_callers", "time_calls", "time_paced"]
+__all__ = [
+    "Subject",
+    "answer_difference",
+    "audit_unseen",
+    "open_model",
+    "prepare",
+    "subject",
+    "time_callers",
+    "time_calls",
+    "time_paced",
+]
 
-_COLD_RUNS = 3
-"""Calls of a cold process before its peak memory is read; some engines allocate on the second one."""
+_CLOCK_READS = 2001
+_MOVED_BYTES = 64 << 20
+"""Feeds larger than this in all stay where they are: to move them would take longer than to run many a model."""
+
+_UNSEEN = 7
+_UNSEEN_S = 1.0
 
 
 @dataclass
-class _Subject:
-    """The one model this process has open, with its feeds and the answers it gave before anything was timed."""
+class Subject:
+    """The one model this process has open, with its feeds and the answers it gave before anything was timed.
+
+    Attributes:
+        timer_ns: What reading the clock twice adds to every sample.
+        kept: The feeds as they were given; `feeds` change their contents from round to round.
+        turn: Rounds so far.
+    """
 
     session: Session
     feeds: list[dict[str, np.ndarray]]
     answers: list[dict[str, np.ndarray]]
+    timer_ns: float = 0.0
+    kept: list[dict[str, np.ndarray]] = field(default_factory=list)
+    turn: int = 0
+
+    def move_feeds(self) -> None:
+        """Every feed's contents go to the memory of the next: what knows a feed by its place will answer wrong."""
+        forms = [[(name, array.dtype, array.shape) for name, array in feed.items()] for feed in self.kept]
+        are_large = sum(array.nbytes for feed in self.kept for array in feed.values()) > _MOVED_BYTES
+        if len(self.kept) < 2 or are_large or any(form != forms[0] for form in forms):
+            return
+        self.turn += 1
+        for place, feed in enumerate(self.feeds):
+            for name, array in feed.items():
+                array[...] = self.kept[(place + self.turn) % len(self.kept)][name]
+        self.answers.append(self.answers.pop(0))
 
 
-_subjects: list[_Subject] = []
+_subjects: list[Subject] = []
+
+
+def subject() -> Subject:
+    """What `open_model` opened and `prepare` prepared."""
+    return _subjects[0]
 
 
 def open_model(
     path: str, runtime: str, variant: str | None, threads: int | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Opens the candidate and says what it is."""
-    session = _load(path, runtime, variant, threads, options)
-    _subjects[:] = [_Subject(session, [], [])]
+    session = load_candidate(path, runtime, variant, threads, options)
+    _subjects[:] = [Subject(session, [], [])]
     return {"signature": session.signature.to_json(), "precision": session.precision}
 
 
@@ -54,28 +97,55 @@ def prepare(feeds: str, warmup_s: float) -> dict[str, Any]:
     """Answers every feed untimed, warms up, and estimates the time of a call.
 
     Returns:
-        ``estimate_us``; ``least_us``, which other programs do not lengthen; and ``is_constant``: several feeds, but
-        every answer was the same.
+        ``estimate_us``; ``least_us``, which other programs do not lengthen; ``is_constant``: several feeds, but every
+        answer was the same; ``inputs`` and ``outputs``, how many are different; ``timer_ns``.
     """
     subject = _subjects[0]
-    subject.feeds = load_feeds(Path(feeds))
+    subject.feeds, subject.kept = load_feeds(Path(feeds)), load_feeds(Path(feeds))
     subject.answers = [subject.session.run(feed) for feed in subject.feeds]
+    subject.timer_ns = _clock_ns()
     end = time.perf_counter() + warmup_s
     took = [_timed_ns(subject, turn) for turn in range(3)]
     while time.perf_counter() < end:
         took.append(_timed_ns(subject, len(took)))
-    first = subject.answers[0]
-    same = all(np.array_equal(first[k], answer[k]) for answer in subject.answers[1:] for k in first)
+    outputs = _distinct(subject.answers)
     recent = took[-min(len(took), 25) :]
     return {
         "estimate_us": float(np.median(recent)) / 1000,
         "least_us": min(took) / 1000,
-        "is_constant": len(subject.answers) > 1 and same,
+        "is_constant": len(subject.answers) > 1 and outputs == 1,
+        "inputs": _distinct(subject.feeds),
+        "outputs": outputs,
+        "timer_ns": subject.timer_ns,
     }
 
 
-def _timed_ns(subject: _Subject, turn: int) -> int:
-    feed = subject.feeds[turn % len(subject.feeds)]
+def _clock_ns() -> float:
+    """What lies between two readings of the clock with nothing between them: half of the first, half of the second."""
+    clock = time.perf_counter_ns
+    took = [0] * _CLOCK_READS
+    for turn in range(_CLOCK_READS):
+        start = clock()
+        took[turn] = clock() - start
+    return float(np.median(took))
+
+
+def _distinct(arrays: Sequence[Mapping[str, np.ndarray]]) -> int:
+    digests = set()
+    for one in arrays:
+        digest = hashlib.sha256()
+        for name in sorted(one):
+            array = np.ascontiguousarray(one[name])
+            digest.update(repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes())
+        digests.add(digest.digest())
+    return len(digests)
+
+
+def _timed_ns(subject: Subject, turn: int) -> int:
+    return _timed_call_ns(subject, subject.feeds[turn % len(subject.feeds)])
+
+
+def _timed_call_ns(subject: Subject, feed: dict[str, np.ndarray]) -> int:
     start = time.perf_counter_ns()
     subject.session.run(feed)
     return time.perf_counter_ns() - start
@@ -85,17 +155,21 @@ def time_calls(calls: int, settle_s: float) -> dict[str, Any]:
     """Times `calls` calls, feeds in turn, after untimed ones for `settle_s`: other candidates had the caches.
 
     Returns:
-        ``samples_us``; ``cpu_us`` and ``energy_uj`` of one call; ``difference`` of the last timed answers to the
-        untimed ones as a share of their range.
+        ``samples_us``, less what reading the clock takes; ``cpu_us`` and ``energy_uj`` of one call; ``checked``, the
+        calls whose answers were held against the untimed ones, and their largest ``difference`` as a share of the
+        range; ``own_cpu_us``, what this process computed from the beginning to the end of all this.
     """
     subject = _subjects[0]
+    began = time.process_time_ns()
+    subject.move_feeds()
     _settle(subject, settle_s)
     feeds, run, clock = subject.feeds, subject.session.run, time.perf_counter_ns
     count = len(feeds)
     samples, answers = [0] * calls, [None] * count
     was_on = gc.isenabled()
     gc.disable()  # a collection belongs to no call in particular; the standard library's timeit does the same
-    energy, energy_reason = energy_uj()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+    meter = Meter()
     cpu = time.process_time_ns()
     try:
         for turn in range(calls):
@@ -108,15 +182,44 @@ def time_calls(calls: int, settle_s: float) -> dict[str, Any]:
         if was_on:
             gc.enable()
     cpu = time.process_time_ns() - cpu
+    energy, mhz = meter.stop(), frequency_mhz()
     return {
-        "samples_us": [round(ns / 1000, 3) for ns in samples],
+        "samples_us": [round(max(ns - subject.timer_ns, 0.0) / 1000, 3) for ns in samples],
         "cpu_us": cpu / 1000 / calls,
-        "difference": _difference(subject.answers, answers),
-        "energy_uj": _energy_per_call(energy, calls),
-        "energy_reason": energy_reason,
-        "frequency_mhz": frequency_mhz(),
+        "difference": answer_difference(subject.answers, answers),
+        "checked": min(calls, count),
+        "energy_uj": None if energy.uj is None else energy.uj / calls,
+        "energy_reason": energy.reason,
+        "energy_source": energy.source,
+        "frequency_mhz": mhz,
+        "major_faults": resource.getrusage(resource.RUSAGE_SELF).ru_majflt - faults,
         "peak_rss_bytes": peak_rss_bytes(),
+        "own_cpu_us": (time.process_time_ns() - began) / 1000,
     }
+
+
+def audit_unseen() -> float | None:
+    """Time of calls whose inputs were never seen over that of calls whose were, least of a few of each in turns.
+
+    An unseen input is one of the feeds with its numbers moved along, so each number stays one the model knows. None
+    where that gives no other input, or one the model refuses.
+    """
+    subject = _subjects[0]
+    took: dict[str, list[int]] = {"unseen": [], "seen": []}
+    end = time.perf_counter() + _UNSEEN_S
+    for turn in range(_UNSEEN):
+        known = subject.kept[turn % len(subject.kept)]
+        moved = {name: np.roll(array.reshape(-1), turn + 1).reshape(array.shape) for name, array in known.items()}
+        if _distinct([known, moved]) == 1:
+            continue
+        try:
+            took["unseen"].append(_timed_call_ns(subject, moved))
+        except EdgekitError:
+            return None
+        took["seen"].append(_timed_call_ns(subject, {name: array.copy() for name, array in known.items()}))
+        if time.perf_counter() > end:
+            break
+    return round(min(took["unseen"]) / max(min(took["seen"]), 1), 3) if took["seen"] else None
 
 
 def time_callers(callers: int, seconds: float) -> float:
@@ -157,7 +260,7 @@ def time_paced(calls: int, pause_s: float) -> float:
     return (time.process_time_ns() - cpu) / 1000 / calls
 
 
-def _settle(subject: _Subject, settle_s: float) -> None:
+def _settle(subject: Subject, settle_s: float) -> None:
     end = time.perf_counter() + settle_s
     turn = 0
     while turn == 0 or time.perf_counter() < end:
@@ -165,13 +268,7 @@ def _settle(subject: _Subject, settle_s: float) -> None:
         turn += 1
 
 
-def _energy_per_call(before: int | None, calls: int) -> float | None:
-    after, _ = energy_uj()
-    # The counter wraps around after some minutes; a batch that saw it is left out.
-    return None if before is None or after is None or after < before else (after - before) / calls
-
-
-def _difference(want: list[dict[str, np.ndarray]], got: list[Any]) -> float:
+def answer_difference(want: list[dict[str, np.ndarray]], got: list[Any]) -> float:
     """Largest difference of any output as a share of its range; infinite where NaN stands against a number."""
     worst = 0.0
     for expected, answer in zip(want, got, strict=True):
@@ -192,72 +289,3 @@ def _output_difference(want: np.ndarray, got: np.ndarray) -> float:
         return float("inf")
     finite = np.isfinite(a)
     return float(np.abs(a - b)[finite].max() / value_range(a[finite])) if finite.any() else 0.0
-
-
-def cold_start(
-    started_ns: int,
-    path: str,
-    runtime: str,
-    variant: str | None,
-    threads: int | None,
-    feeds: str,
-    options: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The way to the first answer in this fresh process, which the parent began to start at `started_ns`.
-
-    Both processes read the same monotonic clock, that of the machine.
-    """
-    import edgekit.loading  # noqa: F401 - the import is part of what is timed
-    from edgekit.registry import RUNTIMES
-
-    marks = [time.perf_counter_ns()]
-    feed = load_feeds(Path(feeds))[0]
-    read_ns = time.perf_counter_ns() - marks[0]
-    before = rss_bytes()
-    marks[0] += read_ns  # reading our own feed file is not the user's cost
-    RUNTIMES.get(runtime).probe().require(f"the runtime {runtime!r}")
-    marks.append(time.perf_counter_ns())
-    session = _load(path, runtime, variant, threads, options)
-    marks.append(time.perf_counter_ns())
-    session.run(feed)
-    marks.append(time.perf_counter_ns())
-    for _ in range(_COLD_RUNS - 1):
-        session.run(feed)
-    return {
-        "process_ms": (marks[0] - read_ns - started_ns) / 1e6,
-        "import_ms": (marks[1] - marks[0]) / 1e6,
-        "load_ms": (marks[2] - marks[1]) / 1e6,
-        "first_run_ms": (marks[3] - marks[2]) / 1e6,
-        "rss_before_load_bytes": before,
-        "peak_rss_bytes": peak_rss_bytes(),
-    }
-
-
-def _load(path: str, runtime: str, variant: str | None, threads: int | None, options: Mapping[str, Any]) -> Session:
-    from edgekit.loading import load
-
-    return load(Path(path), runtime=runtime, variant=variant, threads=threads, **options)
-
-
-def rss_bytes() -> int | None:
-    """Resident memory now: "VmRSS" of proc(5)."""
-    return _status_bytes("VmRSS")
-
-
-def peak_rss_bytes() -> int | None:
-    """The most this process ever had resident: "VmHWM" of proc(5), else what getrusage(2) says."""
-    peak = _status_bytes("VmHWM")
-    if peak is not None:
-        return peak
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _status_bytes(name: str) -> int | None:
-    path = f"/proc/{os.getpid()}/status"
-    try:
-        lines = Path(path).read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    values = [line.split()[1] for line in lines if line.startswith(name + ":")]
-    return int(values[0]) * 1024 if values else None

@@ -18,10 +18,13 @@ class ChosenFeeds:
     """The feeds of a profile: those given, or the bundle's golden ones with random ones, several so that none repeats.
 
     All have the shapes of the first, because a latency over mixed sizes is of no size.
+
+    Attributes:
+        subject: What they are for.
     """
 
     def __init__(self, subject: Subject, given: list[dict[str, np.ndarray]] | None, seed: int) -> None:
-        self._subject = subject
+        self.subject = subject
         self._given = given
         self._seed = seed
         self.description = ""
@@ -57,7 +60,7 @@ class ChosenFeeds:
 
     def _golden(self, signature: Signature) -> list[dict[str, np.ndarray]]:
         """The bundle's golden feeds that fit this file, which may fix sizes its source left open."""
-        if self._subject.bundle is None:
+        if self.subject.bundle is None:
             return []
-        feeds = [dict(feed) for feed in self._subject.bundle.golden().feeds]
+        feeds = [dict(feed) for feed in self.subject.bundle.golden().feeds]
         return [f for f in feeds if all(s.accepts_shape(f[s.name].shape) for s in signature.inputs if s.name in f)]

@@ -10,7 +10,6 @@ import pytest
 from edgekit.environment import (
     busy_share,
     detect_emulation,
-    energy_uj,
     frequency_mhz,
     read_environment,
     temperature_c,
@@ -97,17 +96,6 @@ def test_virtual_machine_is_not_emulation(tmp_path: Path) -> None:
     found = read_environment(_tree(tmp_path, {"proc/cpuinfo": XEON}))
     assert found.is_virtual
     assert found.emulation == ""
-
-
-def test_energy_is_null_with_a_reason_or_the_sum_of_packages(tmp_path: Path) -> None:
-    assert energy_uj(tmp_path) == (None, "this machine shows no energy counter")
-    counter = "sys/class/powercap/intel-rapl:{}/energy_uj"
-    root = _tree(tmp_path, {counter.format(0): "1000\n", counter.format(1): "234\n"})
-    assert energy_uj(root) == (1234, "")
-    (root / counter.format(1)).write_text("what\n")
-    value, reason = energy_uj(root)
-    assert value is None
-    assert "cannot be read" in reason
 
 
 def test_temperature_and_frequency_ignore_nonsense(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ _PEAKS = """
 import sys
 import numpy as np
 from edgekit.graph import clean
-from edgekit.measuring.child import peak_rss_bytes
+from edgekit.measuring.resident import peak_rss_bytes
 from edgekit.quantize.observers import observe
 from tests.unit.networks import residual_network
 

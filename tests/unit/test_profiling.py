@@ -19,9 +19,10 @@ from edgekit.errors import ArtifactError, ConversionError, InputError, Unsupport
 from edgekit.measuring import child
 from edgekit.measuring.caveats import about_machine, about_measurements
 from edgekit.measuring.records import Candidate, Latency, Measurement, Settings
+from edgekit.measuring.results import measurement_of
 from edgekit.measuring.rounds import Runner, calls_per_round, run_rounds
-from edgekit.measuring.statistics import ROUNDS_TO_TELL, compare_rounds, sign_test, summarize
-from edgekit.profiling import _measurement, profile
+from edgekit.measuring.statistics import ROUNDS_TO_TELL, compare_rounds, summarize
+from edgekit.profiling import profile
 from edgekit.report import markdown, text
 from edgekit.report.profile_view import view
 from edgekit.runtimes.null import write_null
@@ -63,12 +64,6 @@ def test_one_outlier_does_not_move_the_spread() -> None:
     assert summarize([10.0, 10.1, 9.9] * 30 + [1e6]).spread == pytest.approx(calm.spread, rel=0.1)
 
 
-@pytest.mark.parametrize(("wins", "losses", "chance"), [(0, 0, 1.0), (10, 0, 2 / 1024), (5, 5, 1.0), (9, 1, 22 / 1024)])
-def test_sign_test_against_values_worked_out_by_hand(wins: int, losses: int, chance: float) -> None:
-    assert sign_test(wins, losses) == pytest.approx(chance)
-    assert sign_test(losses, wins) == sign_test(wins, losses)
-
-
 def test_rounds_are_compared_in_pairs() -> None:
     """The machine slows down threefold half way: pooled, base and candidate overlap; in pairs the answer is plain."""
     base = [[10.0 * speed] * 5 for speed in (1, 1, 1, 1, 1, 3, 3, 3, 3, 3)]
@@ -102,10 +97,7 @@ def test_noise_few_samples_and_slowing_down_are_told_with_a_remedy() -> None:
 
 def test_calm_measurements_have_no_caveats() -> None:
     calm = _measured([[10.0, 10.1] * 20] * 6)
-    assert list(about_measurements([calm])) == []
-    slow = replace(calm, frequency_mhz=600.0)
-    assert [c.kind for c in about_measurements([calm, slow], 2400.0)] == ["frequency"]
-    assert "600 of 2400 MHz" in next(iter(about_measurements([slow], 2400.0))).message
+    assert list(about_measurements([calm], interval=0.01)) == []
 
 
 def test_the_machine_is_told_of() -> None:
@@ -160,7 +152,7 @@ def test_all_are_open_before_the_first_round_and_rounds_interleave(tmp_path: Pat
     log: list[str] = []
     run_rounds(_scripted("ABC", log), _feeds, tmp_path, _settings(), lambda what: None)
     assert log[:3] == ["open A", "open B", "open C"]
-    assert "".join(log[3:]) == "abcABCABCABC"  # the first, dropped round in small letters
+    assert "".join(log[3:]) == "abcCBAABCCBA"  # the first, dropped round in small letters; neither is always second
 
 
 def test_a_candidate_that_dies_takes_no_further_part(tmp_path: Path) -> None:
@@ -168,7 +160,7 @@ def test_a_candidate_that_dies_takes_no_further_part(tmp_path: Path) -> None:
     runners = _scripted("ABC", log)
     runners[1].fails_at = 2
     run_rounds(runners, _feeds, tmp_path, _settings(), lambda what: None)
-    assert "".join(log[3:]) == "abcABCACAC"
+    assert "".join(log[3:]) == "abcCBAACCA"
     assert "SIGSEGV" in str(runners[1].failure)
     assert runners[0].failure is None
 
@@ -189,13 +181,13 @@ def test_calls_of_a_round(estimate_us: float, changes: dict[str, Any], calls: in
 
 def test_answers_are_compared_as_a_share_of_their_range() -> None:
     want = [{"y": np.array([0.0, 10.0], "float32")}]
-    assert child._difference(want, [{"y": np.array([0.0, 10.0], "float32")}]) == 0
-    assert child._difference(want, [{"y": np.array([0.0, 9.0], "float32")}]) == pytest.approx(0.1)
-    assert child._difference(want, [{"y": np.array([0.0, np.nan], "float32")}]) == float("inf")
-    assert child._difference(want, [{"y": np.zeros(3, "float32")}]) == float("inf")
+    assert child.answer_difference(want, [{"y": np.array([0.0, 10.0], "float32")}]) == 0
+    assert child.answer_difference(want, [{"y": np.array([0.0, 9.0], "float32")}]) == pytest.approx(0.1)
+    assert child.answer_difference(want, [{"y": np.array([0.0, np.nan], "float32")}]) == float("inf")
+    assert child.answer_difference(want, [{"y": np.zeros(3, "float32")}]) == float("inf")
     both_nan = [{"y": np.array([np.nan, 1.0], "float32")}]
-    assert child._difference(both_nan, both_nan) == 0
-    assert child._difference(want, [None]) == 0  # a feed that no timed call had
+    assert child.answer_difference(both_nan, both_nan) == 0
+    assert child.answer_difference(want, [None]) == 0  # a feed that no timed call had
 
 
 # -- whole profiles ----------------------------------------------------------------------------------------------
@@ -225,7 +217,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def profiled(bundle: Path) -> Any:
-    return profile(bundle, **{**QUICK, "cold_starts": 2})
+    # Of six rounds one that is disturbed makes a comparison unclear, however large the difference; of twelve three do.
+    return profile(bundle, **{**QUICK, "rounds": 12, "min_samples": 60, "cold_starts": 2})
 
 
 def test_ranks_by_latency_and_marks_what_is_slower_than_fp32(profiled: Any) -> None:
@@ -242,8 +235,8 @@ def test_every_result_says_what_it_is_of(profiled: Any) -> None:
         assert c.recipe == f"recipe-{c.precision}"
         assert len(c.artifact_sha256) == 64
         assert (c.runtime, c.runtime_version, m.arithmetic, c.size_bytes > 0) == ("null", "null", "fp32", True)
-        assert len(m.latency.rounds_us) == 6
-        assert len(m.latency.samples_us) >= 30
+        assert len(m.latency.rounds_us) == 12
+        assert len(m.latency.samples_us) >= 60
     assert profiled.target == "host"
     assert profiled.settings.feeds == "2 golden feeds of the bundle"
 
@@ -333,10 +326,10 @@ def test_a_variant_that_fails_is_a_row(bundle: Path, tmp_path: Path) -> None:
 
 def test_no_number_is_shown_of_wrong_answers() -> None:
     runner = Runner(_candidate(), Path("m"), rounds=[(1.0, 2.0)], difference=0.01)
-    found = _measurement(runner)
+    found = measurement_of(runner)
     assert (found.status, found.latency, found.cpu_us) == ("wrong", None, None)
     assert "1.0e-02" in found.reason
-    assert _measurement(Runner(_candidate(), Path("m"), rounds=[(1.0,)], cpu_us=[1.0])).status == "measured"
+    assert measurement_of(Runner(_candidate(), Path("m"), rounds=[(1.0,)], cpu_us=[1.0])).status == "measured"
 
 
 def test_wrong_use_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -348,7 +341,8 @@ def test_wrong_use_is_refused(bundle: Path, tmp_path: Path) -> None:
         profile(bundle, runtime="tflight")
     with pytest.raises(ArtifactError):
         profile(tmp_path / "nothing.tflite")
+    model = write_null(tmp_path / "m.null.json", SIGNATURE)  # one candidate: each is started to be asked what it takes
     with pytest.raises(InputError, match="z"):
-        profile(bundle, inputs=[{"z": np.zeros(3, "float32")}], **QUICK)
+        profile(model, inputs=[{"z": np.zeros(3, "float32")}], **QUICK)
     with pytest.raises(InputError, match="no inputs"):
-        profile(bundle, inputs=[], **QUICK)
+        profile(model, inputs=[], **QUICK)
