@@ -99,7 +99,13 @@ class OpenModel(Protocol):
 
 
 class Engine(Protocol):
-    """A vendor's library. `placements(path, options) -> list[OpPlacement]` is optional: what really runs, op by op."""
+    """A vendor's library.
+
+    Optional are `placements(path, options) -> list[OpPlacement]`, what really runs, op by op; ``tensors(path,
+    options, feeds) -> (arrays by the name of each tensor on the way, one for each feed; how that was done)``; and
+    ``operation_times(path, options, feeds, calls) -> edgekit.tracing.Traced``, by the engine's own profiler, of calls
+    as in service on feeds in turns, each the arrays `OpenModel.run` takes; UnsupportedError where it has none.
+    """
 
     name: str
     formats: tuple[str, ...]
@@ -332,8 +338,12 @@ class Session:
                 if self._lanes.is_closed:
                     self._timed.close()
         model = self._timed.within(deadline)
+        return self.around(lambda _: model).run
+
+    def around(self, make: Callable[[OpenModel], OpenModel]) -> Session:
+        """A session that shows the same, in front of what `make` gives for this one's model."""
         given: dict[str, Any] = {"signature": self.signature, "check_finite": self._check_finite, **self._renames}
-        return Session(model, runtime=self.runtime, **given).run
+        return Session(make(self._model), runtime=self.runtime, **given)
 
     def pool(self, size: int) -> Pool:
         """A way for many callers to share the model, `size` of them at a time: ``async with model.pool(4) as pool``."""

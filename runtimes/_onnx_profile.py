@@ -17,7 +17,7 @@ from edgekit.runtime import OpPlacement
 from edgekit.runtimes import _macs
 from edgekit.runtimes._onnx_file import nodes_with
 
-__all__ = ["placements"]
+__all__ = ["UNCOUNTED", "float_name", "placements"]
 
 # For each operation that multiplies and accumulates: its arithmetic and where its weights stand among its inputs.
 _CONV = {"Conv": ("fp32", 1), "FusedConv": ("fp32", 1), "ConvInteger": ("int8", 1), "QLinearConv": ("int8", 3)}
@@ -29,6 +29,8 @@ _PRODUCT = {
 }  # fmt: skip
 _RECURRENT = {"LSTM": "fp32", "GRU": "fp32", "RNN": "fp32", "DynamicQuantizeLSTM": "int8"}
 _OTHER = {"Einsum": "fp32", "Attention": "fp32", "MultiHeadAttention": "fp32"}
+UNCOUNTED = frozenset(_OTHER)
+"""Operations that multiply but for which no formula is here."""
 
 _FEW_BITS = "MatMulNBits"
 
@@ -36,12 +38,15 @@ _SIZES = (32, 64, 1, 224)
 """Tried in turn for open dimensions other than the batch: models ask for multiples of 32, or for one step."""
 
 
-def placements(fresh_settings: Callable[[], Any], open_session: Callable[[Any], Any]) -> list[OpPlacement]:
-    """Runs one call on zeros and lists every operation it ran, in order, with its multiply-accumulates.
+def placements(
+    fresh_settings: Callable[[], Any], open_session: Callable[[Any], Any], run: Callable[[Any], bool] | None = None
+) -> list[OpPlacement]:
+    """Runs one call, on zeros unless `run` makes it, and lists every operation it ran, in order, with its cost.
 
     Integer fusions are done one level below layout changes, so the session stops there: kernels are of the same types
     and arithmetic as in service, but shapes are not padded to the width of the registers, and the cost is exact.
-    With open dimensions beside the batch costs are left out, as they depend on sizes the file does not say.
+    With open dimensions beside the batch costs are left out, as they depend on sizes the file does not say; so they are
+    where `run` says that it made sizes up.
 
     Raises:
         InputError: The model runs on zeros of none of the sizes tried.
@@ -52,7 +57,7 @@ def placements(fresh_settings: Callable[[], Any], open_session: Callable[[Any], 
     with TemporaryDirectory(prefix="edgekit-") as folder:
         settings.profile_file_prefix = str(Path(folder, "profile"))
         session = open_session(settings)
-        has_open_sizes = _run_on_zeros(session)
+        has_open_sizes = (run or _run_on_zeros)(session)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         rounding = set()
         if any(event.get("args", {}).get("op_name") == _FEW_BITS for event in events):
@@ -122,10 +127,13 @@ def _placement(event: dict[str, Any], has_open_sizes: bool) -> OpPlacement:
 def _precision(kind: str, types: Sequence[str]) -> str:
     known = {**{k: v[0] for k, v in {**_CONV, **_DECONV}.items()}, **_PRODUCT, **_RECURRENT, **_OTHER}
     first = types[0] if types else "float"
+    return float_name(first) if known.get(kind, "fp32") == "fp32" else known[kind]
+
+
+def float_name(type_name: str) -> str:
+    """The arithmetic on numbers of a type by ONNX Runtime's name, where no kernel computes in another one."""
     floats = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp64"}
-    if known.get(kind, "fp32") == "fp32":
-        return floats.get(first, "int8" if first in ("int8", "uint8") else first)
-    return known[kind]
+    return floats.get(type_name, "int8" if type_name in ("int8", "uint8") else type_name)
 
 
 def _cost(kind: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int | None:

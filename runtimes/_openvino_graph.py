@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 from edgekit.runtime import OpPlacement
 from edgekit.runtimes import _macs
 
-__all__ = ["placements"]
+__all__ = ["GROUP_OPTION", "PRODUCTS", "float_name", "layer_names", "placed_layers", "placements"]
 
 _SKIPPED = {"Input", "Output", "Const"}
 _FILTERED = {"Convolution": 1, "FullyConnected": -1}
 _PRODUCTS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
 _RECURRENT = {"RNNSeq", "RNNCell"}
+PRODUCTS = frozenset(_PRODUCTS | _RECURRENT)
+"""Layers whose cost is known where their shapes are."""
+
 _INTEGERS = {"u8": "int8", "i8": "int8"}
 _SMALL = {"u8", "i8", "u4", "i4"}
 _FLOATS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "f64": "fp64"}
@@ -33,27 +36,43 @@ def placements(compiled: Any, compile_model: Callable[[Any, int], Any]) -> list[
         compiled: The model.
         compile_model: Compiles another in the same way, but for the `GROUP_OPTION` it is given.
     """
+    found = [placed for _, placed in placed_layers(compiled, compile_model)]
+    is_whole = all(op.macs is not None for op in found if op.type in _PRODUCTS or op.type in _RECURRENT)
+    # A share counted over the layers of known sizes alone would be taken for that of the model.
+    return found if is_whole else [replace(op, macs=None) for op in found]
+
+
+def layer_names(compiled: Any) -> list[str]:
+    """Of every layer, as `placed_layers` has them. Those the engine makes up are others each time."""
+    layers = compiled.get_runtime_model().get_ordered_ops()
+    return [layer.get_friendly_name() for layer in layers if _kind(layer) not in _SKIPPED]
+
+
+def _kind(layer: Any) -> str:
+    said = layer.get_rt_info()
+    return str(said["layerType"].astype(str) if "layerType" in said else layer.get_type_name())
+
+
+def placed_layers(compiled: Any, compile_model: Callable[[Any, int], Any]) -> Iterator[tuple[Any, OpPlacement]]:
+    """Each layer of the runtime model with its own account, whatever is known of the others."""
     rounding = _Rounding(int(compiled.get_property(GROUP_OPTION)), compile_model)
-    found = []
     for layer in compiled.get_runtime_model().get_ordered_ops():
         said = {key: value.astype(str) for key, value in layer.get_rt_info().items() if key in _KEYS}
-        kind = said.get("layerType", layer.get_type_name())
+        kind = _kind(layer)
         if kind in _SKIPPED:
             continue
         inputs = [_shape(port) for port in layer.inputs()]
         outputs = [_shape(port) for port in layer.outputs()]
         precision = _precision(layer, kind, said.get("runtimePrecision", ""))
-        found.append(
+        yield (
+            layer,
             OpPlacement(
                 said.get("originalLayersNames") or layer.get_friendly_name(),
                 kind,
                 "int8" if kind == "FullyConnected" and rounding.is_done_by(layer) else precision,
                 _cost(kind, inputs, outputs) if outputs else None,
-            )
+            ),
         )
-    is_whole = all(op.macs is not None for op in found if op.type in _PRODUCTS or op.type in _RECURRENT)
-    # A share counted over the layers of known sizes alone would be taken for that of the model.
-    return found if is_whole else [replace(op, macs=None) for op in found]
 
 
 class _Rounding:
@@ -113,7 +132,12 @@ def _layer_alike(rows: list[int], weight: list[int], blocks: int, kind: str, zer
     return openvino.Model([ops.matmul(x, product, False, True)], [x], "layer")
 
 
-_KEYS = ("layerType", "originalLayersNames", "runtimePrecision")
+_KEYS = ("originalLayersNames", "runtimePrecision")
+
+
+def float_name(type_name: str) -> str:
+    """Our name of a type of floats; empty for another type."""
+    return _FLOATS.get(type_name, "")
 
 
 def _shape(port: Any) -> list[int]:

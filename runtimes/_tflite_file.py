@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from math import prod
 from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgekit.errors import UnavailableError
 from edgekit.runtime import OpPlacement
 from edgekit.runtimes import _macs
 
-__all__ = ["placements", "unresolved_custom_ops"]
+__all__ = ["CALLING", "FileOp", "MULTIPLYING", "known_operations", "operations", "placements", "unresolved_custom_ops"]
 
 # Custom operations the interpreter brings kernels for (ai-edge-litert 2.3); every other one is unresolved.
 _RESOLVED = {
@@ -29,6 +30,28 @@ _RECURRENT = {
     "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN",
 }  # fmt: skip
 
+MULTIPLYING = frozenset(_FILTERED | _SPREAD.keys() | _PRODUCT | _RECURRENT)
+"""Operations that cost multiply-accumulates."""
+
+CALLING = frozenset({"WHILE", "IF", "CALL", "CALL_ONCE", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE"})
+"""Operations that run graphs of their own, what these cost with them."""
+
+
+class FileOp(NamedTuple):
+    """An operation of the file.
+
+    Attributes:
+        placed: What it computes in, and costs.
+        tensors: Types and shapes of what it reads and gives.
+        inputs: Numbers of the tensors it reads.
+        outputs: Numbers of those it gives.
+    """
+
+    placed: OpPlacement
+    tensors: tuple[tuple[str, Sequence[int]], ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
 
 def placements(path: Path) -> list[OpPlacement]:
     """Every operation of the file in order; those of loop bodies without a cost, as their count is not known.
@@ -36,19 +59,40 @@ def placements(path: Path) -> list[OpPlacement]:
     Raises:
         UnavailableError: No installed package has the schema of the format.
     """
+    content = path.read_bytes()
+    count = len(_schema().ModelT.InitFromPackedBuf(content, 0).subgraphs)
+    return [op.placed for depth in range(count) for op in operations(content, depth)]
+
+
+def known_operations(path: Path) -> list[FileOp]:
+    """Those of a file's first graph; none where no installed package has the schema of the format."""
+    try:
+        return operations(path.read_bytes())
+    except UnavailableError:
+        return []
+
+
+def operations(content: bytes, depth: int = 0, shapes: Mapping[int, Sequence[int]] | None = None) -> list[FileOp]:
+    """The operations of one graph of a file in order; where its tensors have other shapes, `shapes` says them."""
     schema = _schema()
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
     types = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
-    names = _op_names(schema, model)
+    names, graph = _op_names(schema, model), model.subgraphs[depth]
+    known = {id(graph.tensors[number]): list(shape) for number, shape in (shapes or {}).items()}
+
+    def shape_of(tensor: Any) -> list[int]:
+        return known.get(id(tensor)) or _shape(tensor)
+
     found = []
-    for depth, graph in enumerate(model.subgraphs):
-        for op in graph.operators or ():
-            kind = names[op.opcodeIndex]
-            inputs = [graph.tensors[i] if i >= 0 else None for i in op.inputs]
-            output = graph.tensors[op.outputs[0]] if len(op.outputs) else None
-            label = output.name.decode(errors="replace") if output is not None else kind
-            macs = _cost(kind, inputs, output, model) if depth == 0 else None
-            found.append(OpPlacement(label, kind, _precision(kind, inputs, types), macs))
+    for op in graph.operators or ():
+        kind = names[op.opcodeIndex]
+        inputs = [graph.tensors[i] if i >= 0 else None for i in op.inputs]
+        outputs = [graph.tensors[i] for i in op.outputs]
+        label = outputs[0].name.decode(errors="replace") if outputs else kind
+        macs = _cost(kind, inputs, outputs[0] if outputs else None, model, shape_of) if depth == 0 else None
+        tensors = [(types[t.type].lower(), shape_of(t)) for t in (*inputs, *outputs) if t is not None]
+        placed = OpPlacement(label, kind, _precision(kind, inputs, types), macs)
+        found.append(FileOp(placed, tuple(tensors), tuple(op.inputs), tuple(op.outputs)))
     return found
 
 
@@ -123,22 +167,22 @@ def _shape(tensor: Any) -> list[int]:
     return shape
 
 
-def _cost(kind: str, inputs: list[Any], output: Any, model: Any) -> int | None:
+def _cost(kind: str, inputs: list[Any], output: Any, model: Any, shape_of: Callable[[Any], list[int]]) -> int | None:
     data, weights = _data_and_weights(kind, inputs)
     if data is None or weights is None or output is None:
         return None
-    held = _shape(weights)
+    held = shape_of(weights)
     if kind in _FILTERED:
         # Filters run along the first axis of the weights, but along the last in depthwise and 3-D convolutions.
         last = kind in ("DEPTHWISE_CONV_2D", "CONV_3D")
-        return _macs.filtered(_shape(output), held, held[-1 if last else 0])
+        return _macs.filtered(shape_of(output), held, held[-1 if last else 0])
     if kind in _SPREAD:
-        return _macs.filtered(_shape(data), held, held[-1])
+        return _macs.filtered(shape_of(data), held, held[-1])
     if kind in _PRODUCT:
-        return _macs.matmul(_shape(data), _shape(output))
+        return _macs.matmul(shape_of(data), shape_of(output))
     if kind in _RECURRENT:
-        matrices = [_shape(t) for t in inputs[1:] if t is not None and _is_matrix(t, model)]
-        sizes = _shape(data)
+        matrices = [shape_of(t) for t in inputs[1:] if t is not None and _is_matrix(t, model)]
+        sizes = shape_of(data)
         return _macs.recurrent(prod(sizes[:-1]) if min(sizes) >= 0 else -1, 1, *matrices)
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from edgekit.runtimes._contract import (
 )
 from edgekit.runtimes._onnx_file import TINY, unknown_ops
 from edgekit.spec import STATE_KEY, TensorSpec, state_pairs
+
+if TYPE_CHECKING:
+    from edgekit.tracing import Traced
 
 __all__ = ["ENGINE"]
 
@@ -70,6 +73,26 @@ class OnnxEngine:
 
         require_format(path, self.formats)
         return placements(lambda: _settings(options), lambda settings: _session(path, settings))
+
+    def tensors(
+        self, path: Path, options: EngineOptions, feeds: Sequence[Mapping[str, np.ndarray]]
+    ) -> tuple[dict[str, list[np.ndarray]], str]:
+        """What is computed on the way: see `edgekit.runtimes._onnx_tensors`."""
+        from edgekit.runtimes._onnx_tensors import tensors
+
+        require_format(path, self.formats)
+        return tensors(path, lambda file: _session(file, _settings(options)), feeds)
+
+    def operation_times(
+        self, path: Path, options: EngineOptions, feeds: Sequence[Sequence[np.ndarray]], calls: int
+    ) -> Traced:
+        """From the engine's profile of calls as in service: see `edgekit.runtimes._onnx_times`."""
+        from edgekit.runtimes._onnx_times import operation_times
+
+        require_format(path, self.formats)
+        return operation_times(
+            path, lambda: _settings(options), lambda settings: _session(path, settings), feeds, calls
+        )
 
 
 class OpenOnnx:

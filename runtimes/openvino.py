@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from edgekit.runtimes._contract import (
     try_engine,
 )
 from edgekit.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from edgekit.tracing import Traced
 
 __all__ = ["ENGINE"]
 
@@ -77,12 +80,7 @@ class OpenvinoEngine:
 
     def placements(self, path: Path, options: EngineOptions) -> list[OpPlacement]:
         """The compiled model's own account, at batch 1 where only the batch is open."""
-        from dataclasses import replace
-
-        from edgekit.runtimes._openvino_graph import GROUP_OPTION, placements
-
-        def compile_other(model: Any, group: int) -> Any:
-            return self._compile(model, replace(options, vendor={**options.vendor, GROUP_OPTION: group}))
+        from edgekit.runtimes._openvino_graph import placements
 
         model = self._read(path)
         for parameter in model.inputs:
@@ -90,7 +88,53 @@ class OpenvinoEngine:
             if len(shape) and shape[0].is_dynamic:
                 shape[0] = 1
                 model.reshape({parameter: shape})
-        return placements(self._compile(model, options), compile_other)
+        return placements(self._compile(model, options), self._compile_rounding(options))
+
+    def operation_times(
+        self, path: Path, options: EngineOptions, feeds: Sequence[Sequence[np.ndarray]], calls: int
+    ) -> Traced:
+        """From the counters of the model compiled as in service: see `edgekit.runtimes._openvino_times`."""
+        from dataclasses import replace
+
+        from edgekit.runtimes._openvino_graph import placed_layers
+        from edgekit.runtimes._openvino_times import names_in_file, names_in_tflite, operation_times
+        from edgekit.runtimes._tflite_file import known_operations
+
+        model, names = self._read(path), dict[str, tuple[str, bool]]()
+        file_ops = known_operations(path) if require_format(path, self.formats) == "tflite" else None
+        counting = replace(options, vendor={**options.vendor, "PERF_COUNT": True})
+
+        def compiled() -> tuple[Any, Run, Callable[[], list[Any]]]:
+            fresh = self._read(path)  # sizes are tried on it, and names made up anew
+            names.update(names_in_file(fresh) if file_ops is None else names_in_tflite(fresh, file_ops))
+            made = self._compile(fresh, counting)
+            opened = OpenOpenvino.of(fresh, made, _Spare(1, lambda first: None))
+            return made, opened.run, opened.counters
+
+        alike, sized = self._compile_rounding(options), []
+        if any(port.get_partial_shape().is_dynamic for port in model.inputs):
+            other = self._read(path)
+            other.reshape({port: list(a.shape) for port, a in zip(other.inputs, feeds[0], strict=True)})
+            sized = list(placed_layers(self._compile(other, options), alike))
+        return operation_times(compiled, lambda made: placed_layers(made, alike), sized, names, feeds, calls)
+
+    def tensors(
+        self, path: Path, options: EngineOptions, feeds: Sequence[Mapping[str, np.ndarray]]
+    ) -> tuple[dict[str, list[np.ndarray]], str]:
+        """What is computed on the way: see `edgekit.runtimes._openvino_tensors`."""
+        from edgekit.runtimes._openvino_tensors import tensors
+
+        return tensors(self._read(path), lambda model: self._compile(model, options), feeds)
+
+    def _compile_rounding(self, options: EngineOptions) -> Callable[[Any, int], Any]:
+        """What compiles another model in the same way, but for how activations are rounded in groups."""
+        from dataclasses import replace
+
+        from edgekit.runtimes._openvino_graph import GROUP_OPTION
+
+        return lambda model, group: self._compile(
+            model, replace(options, vendor={**options.vendor, GROUP_OPTION: group})
+        )
 
     def _read(self, path: Path) -> Any:
         found = require_format(path, self.formats)
@@ -224,6 +268,10 @@ class OpenOpenvino:
         """
         compiled = None if self._request.query_state() else self._spare.compile_again(self._compiled)
         return compiled and OpenOpenvino(compiled, self.inputs, self.outputs, self._spare, self._sizes)
+
+    def counters(self) -> list[Any]:
+        """What each layer took on the mean of all calls so far, of a model compiled to count."""
+        return list(self._request.profiling_info)
 
     def _run_set(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         self._check_narrowed(arrays)

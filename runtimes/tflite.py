@@ -9,7 +9,7 @@ import importlib
 import sys
 import warnings
 from _thread import allocate_lock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ from edgekit.spec import DTYPES, QuantParams, StatePair, TensorSpec
 
 if TYPE_CHECKING:
     import mmap
+
+    from edgekit.tracing import Traced
 
 __all__ = ["ENGINE"]
 
@@ -102,6 +104,41 @@ class TfliteEngine:
 
         require_format(path, self.formats)
         return placements(path)
+
+    def tensors(
+        self, path: Path, options: EngineOptions, feeds: Sequence[Mapping[str, np.ndarray]]
+    ) -> tuple[dict[str, list[np.ndarray]], str]:
+        """What is computed on the way: see `edgekit.runtimes._tflite_tensors`."""
+        from edgekit.runtimes._tflite_tensors import tensors
+
+        require_format(path, self.formats)
+        self.probe().require("the tflite runtime")
+        return tensors(self._interpreter, {"model_path": str(path)}, options.threads or 1, feeds, _input_names)
+
+    def operation_times(
+        self, path: Path, options: EngineOptions, feeds: Sequence[Sequence[np.ndarray]], calls: int
+    ) -> Traced:
+        """From LiteRT's profiler: see `edgekit.runtimes._tflite_times`."""
+        from edgekit.runtimes._litert import ProfiledModel, require_profiler
+        from edgekit.runtimes._tflite_file import operations
+        from edgekit.runtimes._tflite_times import operation_times, partitions, sizes_of
+
+        require_profiler(self.probe().version)
+        if options.vendor:
+            raise UnsupportedError("LiteRT's profiler takes none of the vendor's options", offenders=options.vendor)
+        content = path.read_bytes()
+        opened = self.open(path, options)
+        opened.run(feeds[0])
+        plain = self._interpreter(model_content=content, num_threads=1, **_quietly(self._interpreter))
+        inputs, outputs, others = sizes_of(plain, [array.shape for array in feeds[0]])
+        file_ops = operations(content, 0, others)
+        delegated = partitions(opened._interpreter._interpreter, file_ops)
+        opened.close()
+        model = ProfiledModel(content, options.threads or 1, inputs, outputs)
+        try:
+            return operation_times(model, file_ops, delegated, feeds, calls)
+        finally:
+            model.close()
 
 
 def _content(path: Path) -> bytes | mmap.mmap:
@@ -257,6 +294,10 @@ def _tensorflow_interpreter() -> Any:
             return inner(**arguments)
 
     return interpreter
+
+
+def _input_names(interpreter: Any) -> list[str]:
+    return _names(interpreter, interpreter.get_input_details(), interpreter.get_output_details())[0]
 
 
 def _names(interpreter: Any, inputs: list[Any], outputs: list[Any]) -> tuple[list[str], list[str]]:
