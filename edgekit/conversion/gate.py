@@ -13,7 +13,7 @@ from edgekit.converter import Feeds
 from edgekit.errors import ConversionError
 from edgekit.measuring.records import Candidate, Settings
 from edgekit.measuring.rounds import Runner, run_rounds
-from edgekit.measuring.statistics import compare_rounds
+from edgekit.measuring.statistics import contrast
 from edgekit.spec import Signature
 
 __all__ = ["SpeedComparison", "TimedFile", "compare_speed"]
@@ -35,7 +35,8 @@ class SpeedComparison:
     """Two files in one engine, timed in turns.
 
     Attributes:
-        verdict: ``"faster"``, ``"same"``, ``"slower"`` or ``"unclear"``, by a test over paired rounds.
+        verdict: ``"faster"``, ``"same"``, ``"slower"`` or ``"unclear"``, by `edgekit.measuring.statistics.contrast`: of
+            one process of each, so slower is by more than the 2.8 % that processes of one file may differ by.
         ratio: Median over rounds of the file's median latency over the base's.
         p50_us: Median latency of the file.
         base_p50_us: Median latency of the base.
@@ -82,10 +83,10 @@ def compare_speed(
         if runner.failure is not None:
             raise ConversionError(f"{what} cannot be timed: {runner.failure.message}") from runner.failure
     mine, base_rounds = (runner.rounds for runner in runners)
-    ratios = [np.median(a) / np.median(b) for a, b in zip(mine, base_rounds, strict=True)]
+    found = contrast([(mine, base_rounds)])
     return SpeedComparison(
-        verdict=compare_rounds(mine, base_rounds),
-        ratio=float(np.median(ratios)),
+        verdict=found.verdict,
+        ratio=found.ratio,
         p50_us=float(np.median(np.concatenate(mine))),
         base_p50_us=float(np.median(np.concatenate(base_rounds))),
         runtime=runtime,
