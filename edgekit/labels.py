@@ -2,6 +2,7 @@
 
 {"file": "0001.png", "boxes": [{"label": "cat", "box": [0.1, 0.2, 0.5, 0.9]}]}
 {"file": "0002.png", "mask": "0002-mask.png", "label": "cat"}
+{"file": "0003.wav", "transcript": "what is said or written there"}
 {"text": "a sample may be a text of its own", "label": "en"}
 """
 
@@ -21,7 +22,7 @@ __all__ = ["LISTING", "Record", "read_listing", "nearest", "require_label"]
 
 LISTING = "labels.jsonl"
 FILE_TRUTHS = ("mask", "target")
-KEYS = ("file", "text", "label", "boxes", *FILE_TRUTHS)
+KEYS = ("file", "text", "label", "boxes", "transcript", *FILE_TRUTHS)
 
 
 @dataclass(frozen=True)
@@ -47,23 +48,23 @@ class Record:
         return [path for path in named if path is not None]
 
 
-def read_listing(folder: Path, labels: Collection[str] = ()) -> list[Record]:
-    """All records of the listing in `folder`, which must name files that exist.
+def read_listing(path: Path, root: Path, labels: Collection[str] = ()) -> list[Record]:
+    """All records of the listing at `path`, which must name files that exist.
 
     Args:
-        folder: What holds ``labels.jsonl``.
+        path: The ``labels.jsonl``.
+        root: The folder that files are named relative to.
         labels: The classes there are; empty takes any.
 
     Raises:
         InputError: With the number of the first line that is wrong.
     """
-    path = folder / LISTING
     records = []
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    records.append(_numbered(path, number, line, labels))
+                    records.append(_numbered(path, root, number, line, labels))
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error.reason}", hint="save it as UTF-8") from error
     if not records:
@@ -71,9 +72,9 @@ def read_listing(folder: Path, labels: Collection[str] = ()) -> list[Record]:
     return records
 
 
-def _numbered(path: Path, number: int, line: str, labels: Collection[str]) -> Record:
+def _numbered(path: Path, root: Path, number: int, line: str, labels: Collection[str]) -> Record:
     try:
-        return _record(line, number, path.parent, labels)
+        return _record(line, number, root, labels)
     except InputError as error:
         raise InputError(f"{path}, line {number}: {error.message}", hint=error.hint) from error
 
@@ -106,7 +107,7 @@ def _record(line: str, number: int, folder: Path, labels: Collection[str]) -> Re
     if ("file" in found) == ("text" in found):
         raise InputError("a sample is either a file or a text", hint='give one of "file" and "text"')
     truth: dict[str, Any] = {}
-    for key in ("label", "boxes", *FILE_TRUTHS):
+    for key in ("label", "boxes", "transcript", *FILE_TRUTHS):
         if key in found:
             truth[key] = _truth(key, found[key], folder, labels)
     if "text" in found:
@@ -123,6 +124,10 @@ def _truth(key: str, value: Any, folder: Path, labels: Collection[str]) -> Any:
         if not isinstance(value, list):
             raise InputError(f"boxes is {value!r}, not a list", hint='[{"label": ..., "box": [x0, y0, x1, y1]}, ...]')
         return [_box(index, box, labels) for index, box in enumerate(value)]
+    if key == "transcript":
+        if not isinstance(value, str):
+            raise InputError(f"the transcript {value!r} is not a text")
+        return value
     return _file(value, folder)
 
 

@@ -72,10 +72,18 @@ def _bare(row: dict[str, Any]) -> Any:
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "pickle" in said.lower() and not _is_known(path):
+        return InputError(f"{path} is no file of arrays: it does not begin as one", hint="np.save, np.savez write them")
     if "pickle" in said.lower() or "object" in said.lower():
         return InputError(f"{path} is pickled, which can hold code", hint="save plain arrays: np.save, np.savez")
     hint = "save it as UTF-8" if path.suffix.lower() == ".txt" else "is it whole, and written by NumPy?"
     return InputError(f"{path} cannot be read as {path.suffix}: {said}", hint=hint)
+
+
+def _is_known(path: Path) -> bool:
+    """Whether a file begins as .npy, .npz or a pickle: NumPy takes all else for a pickle."""
+    with path.open("rb") as file:
+        return file.read(2).startswith((b"\x93N", b"PK", b"\x80"))
 
 
 class _Mapped:

@@ -1,15 +1,11 @@
-"""The user's data as samples, one at a time in constant memory: folders of images, sounds or texts, files of arrays.
+"""The user's data as samples, one at a time in constant memory, whatever form they are in.
 
-In a folder every file is a sample; the name of the folder within it is the label. Where the folder has a
-``labels.jsonl`` (`edgekit.labels`) the samples are what that lists. A single .npy or .npz file holds a sample per
-index of its first axis; an .npz has an array for each input by name, and may have one of ``labels``. A single .txt
-file holds a sample per line that is not blank.
+Which forms there are stands in `READERS`, each a module of `edgekit.readers`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,22 +15,26 @@ import numpy as np
 
 from edgekit.decoding import open_picture, read_wav
 from edgekit.errors import InputError
-from edgekit.labels import LISTING, Record, read_listing, require_label
 from edgekit.processing.text import text_of
-from edgekit.rows import ROW_SUFFIXES, RowFile, load_arrays, open_rows
+from edgekit.registry import READERS
+from edgekit.rows import load_arrays
 from edgekit.spec import Signature
 
 if TYPE_CHECKING:
     from edgekit.processing import Processing
 
-__all__ = ["Sample", "Samples", "Source", "check_feeds", "drawn", "feeds_of", "loaded", "read_samples"]
+__all__ = [
+    *("Reading", "Sample", "Samples", "Source", "check_feeds", "digest", "drawn", "feeds_of", "loaded"),
+    *("read_samples", "shuffled", "why_unreadable"),
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 KINDS = {"images": IMAGE_SUFFIXES, "arrays": (".npy", ".npz"), "sounds": (".wav",), "texts": (".txt",)}
 SUFFIXES = tuple(suffix for suffixes in KINDS.values() for suffix in suffixes)
 LABELS_KEY = "labels"
+TARGETS_KEY = "targets"
 
-_HINT = f"give a folder or file of {', '.join(SUFFIXES)}"
+HINT = f"give a folder or file of {', '.join(SUFFIXES)}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Sample:
         name: Where it is from: the file relative to what was given, or the index in it.
         value: What a `Processing` takes: a path, a text, an array, or arrays by input name.
         label: The class it belongs to, where the data says so.
-        truth: What is true of it: ``label`` (the same), ``boxes``, and as paths ``mask`` and ``target``.
+        truth: What is true of it: ``label`` (the same), ``boxes`` with the picture's ``size`` where it is known,
+            ``segments``, ``transcript``, ``target``, and as paths ``mask`` and ``target``.
     """
 
     name: str
@@ -72,6 +73,9 @@ class Samples:
         skipped: Files left out, each with the reason.
         source: What they come from.
         is_synthetic: They are noise: each value is the seed of one, see `edgekit.conversion.noise`.
+        labels: The classes in the order the data give them; empty where they give none.
+        found: Where they give no order, the classes that occur, by name.
+        split: The one that was read, of data that have some.
     """
 
     path: Path | str
@@ -79,6 +83,9 @@ class Samples:
     skipped: tuple[tuple[str, str], ...] = ()
     source: Source = field(repr=False, kw_only=True)
     is_synthetic: bool = field(default=False, kw_only=True)
+    labels: tuple[str, ...] = field(default=(), kw_only=True)
+    found: tuple[str, ...] = field(default=(), kw_only=True)
+    split: str | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -95,33 +102,54 @@ class Samples:
         return replace(self, source=_Watched(self, by))
 
 
-def read_samples(path: Path, *, limit: int | None = None, seed: int = 0, labels: Sequence[str] = ()) -> Samples:
-    """The samples at `path`, a folder or a file.
+@dataclass(frozen=True)
+class Reading:
+    """What is asked of a reader.
 
-    Args:
-        path: What holds them.
+    Attributes:
+        path: A file or a folder.
         limit: Take so many, drawn with `seed`, in their own order; None takes all.
         seed: Of the draw.
         labels: The classes there are, in the order of their indices; empty takes the names the data has.
+        images: The folder of the files that the data name, where that is apart.
+        split: Of data that have splits; None leaves it to the reader.
+    """
+
+    path: Path
+    limit: int | None = None
+    seed: int = 0
+    labels: tuple[str, ...] = ()
+    images: Path | None = None
+    split: str | None = None
+
+
+def read_samples(
+    path: Path,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    labels: Sequence[str] = (),
+    images: Path | None = None,
+    split: str | None = None,
+) -> Samples:
+    """The samples at `path`, a folder or a file, by the first reader that accepts what is there.
+
+    Args:
+        path: What holds them, or lists them.
+        limit, seed, labels, images, split: As of `Reading`.
 
     Raises:
         InputError: There is nothing at `path`, or nothing in it can be read, or a label is none of `labels`.
     """
     if limit is not None and limit < 1:
         raise InputError(f"cannot take {limit} samples", hint="a number above zero")
-    if path.is_dir():
-        if (path / LISTING).is_file():
-            return _read_listing(path, limit, seed, labels)
-        return _read_folder(path, limit, seed, labels)
-    if not path.is_file():
-        raise InputError(f"there is no {path}", hint=_HINT)
-    if path.suffix.lower() in ROW_SUFFIXES:
-        rows = open_rows(path)
-        chosen = drawn(len(rows), limit, seed)
-        return Samples(path, _digest([(path.name, path)], str(chosen)), source=_Rows(path, rows, chosen, tuple(labels)))
-    if reason := _why_unreadable(path):
-        raise InputError(f"{path}: {reason}", hint=_HINT)
-    return Samples(path, _digest([(path.name, path)]), source=_Folder(path.parent, (path,)))
+    if not path.exists():
+        raise InputError(f"there is no {path}", hint=HINT)
+    if images is not None and not images.is_dir():
+        raise InputError(f"there is no folder {images}", hint="--images names the folder of the files")
+    reader = next(reader for _, reader in READERS if reader.accepts(path))
+    samples: Samples = reader.read(Reading(path, limit, seed, tuple(labels), images, split))
+    return samples
 
 
 def feeds_of(samples: Samples, processing: Processing, signature: Signature) -> Iterator[dict[str, np.ndarray]]:
@@ -209,113 +237,12 @@ class _Watched:
             yield sample
 
 
-@dataclass(frozen=True)
-class _Folder:
-    """Files of which each is a sample."""
-
-    root: Path
-    files: tuple[Path, ...]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __iter__(self) -> Iterator[Sample]:
-        for file in self.files:
-            inside = file.relative_to(self.root)
-            label = inside.parent.name or None
-            yield Sample(inside.as_posix(), loaded(file), label, _truth(label))
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """Records of a listing of which each is a sample."""
-
-    root: Path
-    records: tuple[Record, ...]
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __iter__(self) -> Iterator[Sample]:
-        for record in self.records:
-            value = record.text if record.file is None else loaded(record.file)
-            yield Sample(_name(record, self.root), value, record.truth.get("label"), record.truth)
-
-
-def _name(record: Record, root: Path) -> str:
-    return f"line {record.line}" if record.file is None else record.file.relative_to(root).as_posix()
-
-
 def loaded(file: Path) -> Any:
     """The value of the sample in `file`: the arrays of one that holds arrays, else the path."""
     return load_arrays(file) if file.suffix.lower() in KINDS["arrays"] else file
 
 
-def _truth(label: str | None) -> dict[str, Any]:
-    return {} if label is None else {"label": label}
-
-
-def _read_listing(root: Path, limit: int | None, seed: int, labels: Sequence[str]) -> Samples:
-    records = read_listing(root, labels)
-    chosen = drawn(len(records), limit, seed)
-    taken = tuple(records[index] for index in chosen)
-    for record in taken:
-        for file in record.files:
-            if reason := _why_unreadable(file):
-                raise InputError(f"{root / LISTING}, line {record.line}: {file}: {reason}", hint=_HINT)
-    files = [(path.relative_to(root).as_posix(), path) for record in taken for path in record.files]
-    return Samples(root, _digest([(LISTING, root / LISTING), *files], str(chosen)), source=_Listing(root, taken))
-
-
-def _read_folder(root: Path, limit: int | None, seed: int, labels: Sequence[str]) -> Samples:
-    inside = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-    names = sorted(path for path in inside if not any(part.startswith(".") for part in path.parts))
-    taken: list[Path] = []
-    skipped: list[tuple[str, str]] = []
-    is_of_texts = all(_kind(name) in ("", "texts") for name in names)
-    for index in _order(len(names), limit, seed):
-        if len(taken) == (limit or len(names)):
-            break
-        if not is_of_texts and _kind(names[index]) == "texts":
-            skipped.append((names[index].as_posix(), "a text among samples of another kind"))
-        elif reason := _why_unreadable(root / names[index]):
-            skipped.append((names[index].as_posix(), reason))
-        else:
-            taken.append(names[index])
-    if not taken:
-        first = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-        raise InputError(f"none of the {len(names)} files in {root} can be read{first}", hint=_HINT)
-    taken.sort()
-    _require_one_kind(root, taken)
-    for name in taken if labels else ():
-        _require_folder_label(root, name, labels)
-    files = tuple(root / name for name in taken)
-    digest = _digest([(name.as_posix(), root / name) for name in taken])
-    return Samples(root, digest, tuple(sorted(skipped)), source=_Folder(root, files))
-
-
-def _kind(path: Path) -> str:
-    """Which of `KINDS` the suffix says; empty for none."""
-    return next((kind for kind, suffixes in KINDS.items() if path.suffix.lower() in suffixes), "")
-
-
-def _require_one_kind(root: Path, names: Sequence[Path]) -> None:
-    first = {_kind(name): name.as_posix() for name in reversed(names)}
-    if len(first) > 1:
-        counts = Counter(map(_kind, names))
-        said = " and ".join(f"{kind} ({counts[kind]}, the first {name})" for kind, name in sorted(first.items()))
-        raise InputError(f"{root} holds {said}, and samples are of one kind", hint="put each kind in its own folder")
-
-
-def _require_folder_label(root: Path, name: Path, labels: Sequence[str]) -> None:
-    if name.parent.name:
-        try:
-            require_label(name.parent.name, labels)
-        except InputError as error:
-            raise InputError(f"{root / name.parent}: {error.message}", hint=error.hint) from error
-
-
-def _why_unreadable(path: Path) -> str:
+def why_unreadable(path: Path) -> str:
     """Why `path` cannot be a sample; empty if it can, which takes reading it whole."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -337,50 +264,20 @@ def _why_unreadable(path: Path) -> str:
 
 def drawn(count: int, limit: int | None, seed: int = 0) -> list[int]:
     """Places of the samples that are taken of `count`, from 0, ascending; `limit` and `seed` as of `read_samples`."""
-    return sorted(_order(count, limit, seed)[:limit])
+    return sorted(shuffled(count, limit, seed)[:limit])
 
 
-def _order(count: int, limit: int | None, seed: int) -> Sequence[int]:
+def shuffled(count: int, limit: int | None, seed: int) -> Sequence[int]:
     """Indices in the order in which they are tried: shuffled where only some are taken."""
     if limit is None or limit >= count:
         return range(count)
     return [int(index) for index in np.random.default_rng(seed).permutation(count)]
 
 
-def _digest(files: Iterable[tuple[str, Path]], chosen: str = "") -> str:
+def digest(files: Iterable[tuple[str, Path]], chosen: str = "") -> str:
     """Hash over names and contents, and over what is taken of them."""
     total = hashlib.sha256(chosen.encode())
     for name, path in files:
         with path.open("rb") as file:
             total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of a file of arrays, or lines of one of text, of which each is a sample."""
-
-    path: Path
-    file: RowFile
-    chosen: Sequence[int]
-    labels: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __iter__(self) -> Iterator[Sample]:
-        for index, row in zip(self.chosen, self.file.rows(self.chosen), strict=True):
-            found = row.pop(LABELS_KEY, None) if isinstance(row, dict) else None
-            label = None if found is None else self._label(found, index)
-            yield Sample(str(index), row, label, _truth(label))
-
-    def _label(self, found: np.ndarray, index: int) -> str:
-        """The class by name, where there are names and the array has indices of them."""
-        try:
-            if self.labels and found.dtype.kind in "iu":
-                if not 0 <= int(found) < len(self.labels):
-                    raise InputError(f"label {found} is not an index of {len(self.labels)} labels", hint="from 0")
-                return self.labels[int(found)]
-            return require_label(str(found), self.labels)
-        except InputError as error:
-            raise InputError(f"{self.path}, sample {index}: {error.message}", hint=error.hint) from error

@@ -11,12 +11,13 @@ from typing import Any
 from edgekit.conversion.modules import GivenModule, find_built, find_module, framework_of, split_built
 from edgekit.converter import Reader, SourceOptions
 from edgekit.datasets import Dataset, open_dataset
-from edgekit.errors import ArtifactError, InputError, UnavailableError, UnsupportedError
+from edgekit.errors import InputError, UnavailableError, UnsupportedError
 from edgekit.family import Family, find_size, is_model_name
 from edgekit.making import Model, find_model, write_model
 from edgekit.plan import Plan
 from edgekit.registry import CONVERTERS
 from edgekit.samples import Samples
+from edgekit.sources import find_reader
 
 __all__ = ["Beside", "Given", "GivenFile", "GivenModule", "GivenName", "OwnData", "Planner", "find_given"]
 
@@ -145,7 +146,7 @@ def find_given(source: object, beside: Beside, planner: Planner) -> Given:
 
 def _file(path: Path, beside: Beside, planner: Planner) -> GivenFile:
     beside.require_no(f"{path} is a file", "weights")
-    reader = _reader_of(path)
+    reader = find_reader(path)
     if beside.options.input_shapes and hasattr(reader, "with_options"):
         reader = reader.with_options(beside.options)
     return GivenFile(path, reader, planner(path.name, reader))
@@ -171,22 +172,6 @@ def _named(family: Family, size: str, weights: str | Path | None, seed: int, pla
     reached = f"{roads} of {len(plan.variants)} files asked for can be reached from it"
     notes = (f"{name} is made as {suffix}: {reached}",)
     return GivenName(family, size, weights, seed, suffix, reader, plan, notes)
-
-
-def _reader_of(source: Path) -> Reader:
-    if not source.exists():
-        raise ArtifactError(f"{source} does not exist")
-    if source.is_file() and source.stat().st_size == 0:
-        raise ArtifactError(f"{source} is empty")
-    for _, converter in CONVERTERS:
-        if converter.reads and converter.accepts(source):
-            converter.probe().require(f"the {converter.name} converter")
-            return converter
-    raise ArtifactError(
-        f"{source} is no model that edgekit reads",
-        hint="it reads .keras, .h5, SavedModel folders, .onnx, .tflite, .pt2, TorchScript, FILE.py:FUNCTION that gives "
-        "a PyTorch module, and names of `edgekit list models`",
-    )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from edgekit.conversion.accuracy import Accuracy, as_written, running
 from edgekit.conversion.trials import Bar
 from edgekit.converter import SourceModel
 from edgekit.errors import InputError
-from edgekit.evaluation import ANSWERS, evaluate
+from edgekit.evaluating.asking import ANSWERS
+from edgekit.evaluating.records import parse_drop
+from edgekit.evaluation import evaluate
 from edgekit.family import Run
 from edgekit.parity import compare
 from edgekit.processing import Processing
@@ -29,21 +31,6 @@ __all__ = ["AGREEMENT", "Goal", "parse_decibels", "parse_drop"]
 
 AGREEMENT = "agreement"
 """The metric of data without truths: how often the largest number of the output is where the source has it."""
-
-
-def parse_drop(text: str | float) -> float:
-    """``"0.5"`` or ``"0.5%"``, half a percent, as a share: 0.005. A metric that is a share of 1 may lose so much of it.
-
-    Raises:
-        InputError: It is no number from 0 to 100.
-    """
-    try:
-        percent = float(str(text).strip().removesuffix("%"))
-    except ValueError:
-        percent = math.nan
-    if not 0 <= percent <= 100:
-        raise InputError(f"{text!r} is no percentage", hint="--max-drop 0.5 allows to lose half a percent")
-    return percent / 100
 
 
 def parse_decibels(value: str | float) -> float:
@@ -162,7 +149,7 @@ class _Answering:
     """What `evaluate` asks: an object with `predict`."""
 
     def __init__(self, run: Run, signature: Signature, processing: Processing, metric: str | None) -> None:
-        steps: Mapping[str, Any] | None = ANSWERS.get(metric or "top1")
+        steps: Mapping[str, Any] | None = ANSWERS.get(metric or "")
         is_bare = not processing.outputs and steps is not None
         self.processing = replace(processing, outputs=(steps,)) if is_bare and steps is not None else processing
         if metric is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import InputError
-from edgekit.metrics import Metric, Score, Truth, single_array
+from edgekit.metrics import Metric, Tally, Truth, single_array
 
 __all__ = ["FRECHET", "frechet_distance"]
 
@@ -35,10 +35,30 @@ def frechet_distance(found: np.ndarray, real: np.ndarray) -> float:
     return float(distance + np.trace(first) + np.trace(second) - 2.0 * common)
 
 
-def _frechet(answers: Sequence[Any], truths: Sequence[Truth], labels: Sequence[str]) -> Score:
-    found = np.stack([np.asarray(single_array(answer), np.float64).reshape(-1) for answer in answers])
-    real = np.stack([np.asarray(truth["target"], np.float64).reshape(-1) for truth in truths])
-    return Score(frechet_distance(found, real))
+class _Sets(Tally):
+    """Keeps answers and targets themselves, as float32: what is judged are the two sets."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        super().__init__(labels)
+        self._found: list[np.ndarray] = []
+        self._real: list[np.ndarray] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, answer: Any, truth: Truth) -> None:
+        found = np.asarray(single_array(answer), np.float32).reshape(-1)
+        real = np.asarray(truth["target"], np.float32).reshape(-1)
+        for rows, row in ((self._found, found), (self._real, real)):
+            if rows and rows[0].shape != row.shape:
+                raise InputError(f"a sample of {row.size} numbers among samples of {rows[0].size}")
+        self._found.append(found)
+        self._real.append(real)
+
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        chosen = np.repeat(np.arange(len(self)), weights.astype(int))
+        found, real = (np.stack(rows).astype(np.float64)[chosen] for rows in (self._found, self._real))
+        return np.array([frechet_distance(found, real)])
 
 
 FRECHET = Metric(
@@ -47,5 +67,7 @@ FRECHET = Metric(
     False,
     ("target",),
     "an array, or one output by name",
-    _frechet,
+    _Sets,
+    is_share=False,
+    resamples=0,  # samples drawn twice look more alike than any others do
 )

@@ -1,8 +1,8 @@
-"""Metrics of pictures: classes of pixels against a mask, and how alike two pictures are."""
+"""Metrics of pictures: how alike two of them are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,83 +10,27 @@ import numpy as np
 
 from edgekit.decoding import open_picture
 from edgekit.errors import InputError
-from edgekit.metrics import Metric, Score, Truth, single_array
+from edgekit.metrics import Metric, Truth, single_array
+from edgekit.metrics.sums import Row, mean_of
 from edgekit.processing.resampling import resize_image
 
-__all__ = ["MIOU", "PSNR", "SSIM", "VOID", "structural_similarity"]
-
-VOID = 255
-"""In a mask: a pixel that counts for nothing, as in PASCAL VOC's masks."""
+__all__ = ["PSNR", "SSIM", "structural_similarity"]
 
 _PEAK = 255.0
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
 
 
-def _miou(answers: Sequence[Any], truths: Sequence[Truth], labels: Sequence[str]) -> Score:
-    """Intersection over union of the pixels of each class, counted over the whole set, and the mean of the classes.
+def _likeness(compare: Callable[[np.ndarray, np.ndarray], float]) -> Row:
+    """`compare` of pictures [height, width, channels] in 0..255, float64."""
 
-    A class counts that occurs in a mask or in an answer; the background is a class like any other. Where a mask has
-    another size than the answer, its nearest pixels are taken.
-    """
-    size = max(len(labels), 1)
-    counts = np.zeros((size, size), np.int64)
-    for answer, truth in zip(answers, truths, strict=True):
-        found = np.asarray(answer)
-        if found.ndim != 2 or found.dtype.kind not in "iu" or not found.size or int(found.min()) < 0:
-            raise InputError(f"a map of classes is [height, width] of indices, not {found.dtype} {list(found.shape)}")
-        mask = _nearest(_mask(truth["mask"]), found.shape)
-        if labels and (unknown := np.setdiff1d(np.append(mask[mask != VOID], found), np.arange(len(labels)))).size:
-            raise InputError(f"class {unknown[0]} is beyond the {len(labels)} labels", hint=f"{VOID} is for no class")
-        found, mask = found[mask != VOID].astype(np.int64), mask[mask != VOID].astype(np.int64)
-        size = max(len(counts), int(found.max(initial=0)) + 1, int(mask.max(initial=0)) + 1)
-        counts = np.pad(counts, (0, size - len(counts)))
-        counts += np.bincount(mask * size + found, minlength=size * size).reshape(size, size)
-    common, together = np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1) - np.diag(counts)
-    names = labels or [f"class {index}" for index in range(size)]
-    per_class = {names[i]: float(common[i] / together[i]) for i in range(size) if together[i]}
-    if not per_class:
-        raise InputError("the masks leave no pixel that counts", hint=f"every pixel of theirs is {VOID}")
-    return Score(float(np.mean(list(per_class.values()))), per_class)
-
-
-def _mask(truth: Any) -> np.ndarray:
-    """[height, width] of class indices: those of a picture of gray values or of a palette, or an array of them."""
-    if not isinstance(truth, str | Path):
-        mask = np.asarray(truth)
-    else:
-        opened = open_picture(truth)
-        if opened.mode not in ("L", "P", "1"):
-            raise InputError(
-                f"{truth} is a picture of mode {opened.mode}, not a mask", hint="save indices of classes as gray values"
-            )
-        mask = np.asarray(opened).astype(np.uint8)
-    if mask.ndim != 2 or mask.dtype.kind not in "iub":
-        raise InputError(f"a mask is [height, width] of indices, not {mask.dtype} {list(mask.shape)}")
-    return mask
-
-
-def _nearest(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if mask.shape == shape:
-        return mask
-    rows, columns = (
-        ((np.arange(wanted) + 0.5) * there / wanted).astype(int)
-        for wanted, there in zip(shape, mask.shape, strict=True)
-    )
-    return mask[rows[:, None], columns[None, :]]
-
-
-def _alike(
-    answers: Sequence[Any], truths: Sequence[Truth], compare: Callable[[np.ndarray, np.ndarray], float]
-) -> Score:
-    """Mean over all samples of `compare` on pictures [height, width, channels] in 0..255, float64."""
-    values = []
-    for answer, truth in zip(answers, truths, strict=True):
+    def row(answer: Any, truth: Truth) -> tuple[float]:
         found = np.asarray(single_array(answer), np.float64)
         if found.ndim != 3 or found.shape[2] not in (1, 3):
             raise InputError(f"a picture is [height, width, 1 or 3], not {list(found.shape)}")
-        values.append(compare(found, _target(truth["target"], found.shape)))
-    return Score(float(np.mean(values)))
+        return (compare(found, _target(truth["target"], found.shape)),)
+
+    return row
 
 
 def _target(truth: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -136,16 +80,22 @@ def _smoothing(size: int) -> np.ndarray:
     return matrix
 
 
-def _psnr(answers: Sequence[Any], truths: Sequence[Truth], labels: Sequence[str]) -> Score:
-    return _alike(answers, truths, _peak_ratio)
-
-
-def _ssim(answers: Sequence[Any], truths: Sequence[Truth], labels: Sequence[str]) -> Score:
-    return _alike(answers, truths, structural_similarity)
-
-
 _PICTURE = 'what the step "picture" gives'
 
-MIOU = Metric("miou", "mean intersection over union", True, ("mask",), 'what the step "class_map" gives', _miou)
-PSNR = Metric("psnr", "peak signal-to-noise ratio, dB, mean over pictures", True, ("target",), _PICTURE, _psnr)
-SSIM = Metric("ssim", "structural similarity, mean over pictures", True, ("target",), _PICTURE, _ssim)
+PSNR = Metric(
+    "psnr",
+    "peak signal-to-noise ratio, dB, mean over pictures",
+    True,
+    ("target",),
+    _PICTURE,
+    mean_of(_likeness(_peak_ratio)),
+    is_share=False,
+)
+SSIM = Metric(
+    "ssim",
+    "structural similarity, mean over pictures",
+    True,
+    ("target",),
+    _PICTURE,
+    mean_of(_likeness(structural_similarity)),
+)

@@ -27,9 +27,17 @@ def test_what_cannot_be_judged_says_why(typed: Type, null_bundle: Path, numbers:
     code, out, err = typed("evaluate", null_bundle, "--data", numbers, "--metric", "map50", "--json", *chosen)
     assert (code, out) == (3, "")
     assert 'map50 needs "boxes"' in err
-    code, out, err = typed("evaluate", null_bundle, "--data", numbers, "--json", *chosen)
+    code, out, err = typed("evaluate", null_bundle, "--data", numbers, "--metric", "miou", "--json", *chosen)
     assert (code, out) == (3, "")
-    assert "top_k" in err  # the null bundle has no processing: its answers are arrays
+    assert 'miou needs "mask" or "segments"' in err
+
+
+def test_arrays_are_scores_where_a_bundle_has_no_processing(typed: Type, null_bundle: Path, numbers: Path) -> None:
+    code, out, _ = typed("evaluate", null_bundle, "--data", numbers, "--json")
+    (row,) = json.loads(out)["variants"]
+    assert code == 0
+    assert row["value"] == pytest.approx(2 / 3)  # zeros: the first class, always
+    assert (row["interval"]["low"], row["interval"]["high"]) == pytest.approx((0.2077, 0.9385), abs=1e-4)
 
 
 def test_every_variant_of_a_real_bundle_side_by_side(
@@ -45,7 +53,7 @@ def test_every_variant_of_a_real_bundle_side_by_side(
     assert typed("evaluate", emotion_bundle, "--data", tmp_path / "faces", "-o", tmp_path / "r.md").code == 3
     code, out, _ = typed("evaluate", emotion_bundle, "--data", tmp_path / "faces", "--json")
     document = json.loads(out)
-    assert (code, document["schema"], document["version"]) == (0, "edgekit.evaluation", 1)
+    assert (code, document["schema"], document["version"]) == (0, "edgekit.evaluation", 2)
     assert len(document["variants"]) >= 2
     for row in document["variants"]:
         # The one face smiles: right in one folder, wrong in the other, in whatever precision.

@@ -16,7 +16,8 @@ from scipy.stats import mannwhitneyu
 
 from edgekit.errors import InputError, UnsupportedError
 from edgekit.metrics import METRICS, Metric
-from edgekit.metrics.images import VOID, structural_similarity
+from edgekit.metrics.images import structural_similarity
+from edgekit.metrics.masks import VOID
 
 RNG = np.random.default_rng(0)
 
@@ -96,26 +97,32 @@ def test_average_precision_by_hand() -> None:
         box("cat", 0.8, 0.8, 0.9, 0.9, score=0.8),
         box("cat", 0.5, 0.5, 0.7, 0.7, score=0.7),
     ]
-    assert compute("map50", [found], [truth]) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert compute("map50-voc", [found], [truth]) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     # Of 101 recalls 51, 0 to 0.50, are at precision 1, the other 50 at 2/3, whatever the overlap: the boxes are equal.
-    assert compute("map", [found], [truth]) == pytest.approx((51 + 50 * 2 / 3) / 101)
-    assert compute("map50", [found], [{"boxes": [*truth["boxes"], box("dog", 0, 0, 1, 1)]}]) == pytest.approx(5 / 12)
+    coco = (51 + 50 * 2 / 3) / 101
+    for name in ("map", "map50"):
+        assert compute(name, [found], [truth]) == pytest.approx(coco)
+    with_dog = {"boxes": [*truth["boxes"], box("dog", 0, 0, 1, 1)]}
+    assert compute("map50-voc", [found], [with_dog]) == pytest.approx(5 / 12)
+    assert compute("map50", [found], [with_dog]) == pytest.approx(coco / 2)
     assert METRICS.get("map50").score([[]], [truth]).per_class == {"cat": 0.0}
     perfect = [found[0], found[2]]
-    assert compute("map50", [perfect], [truth]) == compute("map", [perfect], [truth]) == 1
+    for name in ("map50", "map50-voc", "map"):
+        assert compute(name, [perfect], [truth]) == pytest.approx(1)
 
 
 def test_a_true_box_counts_once_and_overlap_must_suffice() -> None:
     truth = {"boxes": [box("cat", 0, 0, 0.4, 0.4)]}
     twice = [box("cat", 0, 0, 0.4, 0.4, score=0.9), box("cat", 0, 0, 0.4, 0.39, score=0.95)]
-    assert compute("map50", [twice], [truth]) == 1  # the better one is right; the other comes after recall 1
+    assert compute("map50", [twice], [truth]) == pytest.approx(1)  # the better one; the other comes after recall 1
     assert compute("map50", [[box("cat", 0, 0, 0.4, 0.19, score=1)]], [truth]) == 0
     assert compute("map50", [[box("dog", 0, 0, 0.4, 0.4, score=1)]], [truth]) == 0
     # An overlap of exactly 0.75 is enough for 0.50, 0.55, ... 0.75: six thresholds of ten.
-    assert compute("map", [[box("cat", 0, 0, 0.5, 0.375, score=1)]], [{"boxes": [box("cat", 0, 0, 0.5, 0.5)]}]) == 0.6
+    most = [[box("cat", 0, 0, 0.5, 0.375, score=1)]]
+    assert compute("map", most, [{"boxes": [box("cat", 0, 0, 0.5, 0.5)]}]) == pytest.approx(0.6)
     # Empty pictures count: a box found in one is wrong.
     wrong = [box("cat", 0, 0, 0.4, 0.4, score=0.99)]
-    assert compute("map50", [wrong, twice[:1]], [{"boxes": []}, truth]) == 0.5
+    assert compute("map50", [wrong, twice[:1]], [{"boxes": []}, truth]) == pytest.approx(0.5)
 
 
 def scene(rng: np.random.Generator) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -165,7 +172,7 @@ def plain_average(answers: list[Any], truths: list[Any], name: str, least: float
         return max((p for r, p in points if r >= recall), default=0.0)
 
     if is_coco:
-        return sum(at(step / 100) for step in range(101)) / 101
+        return sum(at(recall) for recall in np.linspace(0, 1, 101)) / 101
     return sum(at(k / total) for k in range(1, total + 1)) / total
 
 
@@ -182,7 +189,7 @@ def test_average_precision_agrees_with_its_definition(seed: int) -> None:
         ]
     )
     assert 0.1 < coco < voc < 0.9
-    assert compute("map50", answers, truths, ("cat", "dog")) == pytest.approx(voc, abs=1e-9)
+    assert compute("map50-voc", answers, truths, ("cat", "dog")) == pytest.approx(voc, abs=1e-9)
     assert compute("map", answers, truths, ("cat", "dog")) == pytest.approx(coco, abs=1e-9)
 
 
@@ -322,7 +329,7 @@ def test_every_metric_says_what_it_is() -> None:
         assert metric.name == name
         assert metric.title
         assert metric.answer
-        assert set(metric.truths) <= {"label", "boxes", "mask", "target"}
+        assert set(metric.truths) <= {"label", "boxes", "mask", "segments", "target", "transcript"}
     with pytest.raises(UnsupportedError, match="no metric named 'top7'"):
         METRICS.get("top7")
 
@@ -344,7 +351,7 @@ def test_what_is_missing_or_strange_is_an_input_error(name: str) -> None:
             metric.check({"other": 1}, "0007.png")
         assert "0007.png" in caught.value.message
         assert "labels.jsonl" in caught.value.hint
-    for strange in (None, "words", {"what": 1}, [[None]], object()):
+    for strange in (None, *(["words"] if name not in ("cer", "wer") else []), {"what": 1}, [[None]], object()):
         with pytest.raises(InputError):
             metric.compute([strange], [right])
 
@@ -365,3 +372,17 @@ def test_shares_are_within_their_bounds_and_the_truth_itself_is_best(seed: int) 
     ):
         assert -1 <= compute(name, [answer], [truth]) <= 1
         assert compute(name, [best], [truth]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["top1", "f1", "top5", "auc"])
+def test_a_score_that_is_nan_is_refused_though_it_is_not_the_best(name: str) -> None:
+    scores = np.array([0.1, np.nan, 0.6, 0.1, 0.1, 0.1])
+    with pytest.raises(InputError, match="NaN"):
+        METRICS.get(name).compute([scores, scores], [{"label": "2"}, {"label": "0"}], tuple("012345"))
+
+
+def test_targets_that_differ_by_rounding_alone_have_no_variance_to_explain() -> None:
+    with pytest.raises(InputError, match="all targets are the same"):
+        METRICS.get("r2").compute(
+            [0.1, 0.2, 0.3], [{"target": value} for value in (0.1, 0.1 + 2e-17, 0.30000000000000004 - 0.2)]
+        )
