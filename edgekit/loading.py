@@ -22,7 +22,7 @@ from edgekit.processing import Processing
 from edgekit.record import Record
 from edgekit.registry import RUNTIMES
 from edgekit.runtime import EngineOptions, Session
-from edgekit.variants import open_variant, pass_golden_once, verify_once
+from edgekit.variants import FP32, open_variant, pass_golden_once, precision_of, verify_once
 
 __all__ = ["AUTO", "is_bundle", "load", "takers"]
 
@@ -41,7 +41,7 @@ class _Wish(Record):
     objective: str
     measure: bool
     strict: bool
-    precision: str
+    precision: str | None
     check_finite: bool
 
     @property
@@ -65,7 +65,7 @@ def load(
     objective: str = "latency",
     measure: bool = True,
     strict: bool = False,
-    precision: str = "fp32",
+    precision: str | None = None,
     check_finite: bool = False,
     integer_io: bool = False,
 ) -> Session:
@@ -81,7 +81,8 @@ def load(
 
     Args:
         path: ``NAME.edge``, ``NAME.edge.zip`` or a model file, told apart by content; or the name of a model.
-        runtime: Insist on a runtime, such as ``"onnx"``; ``"auto"`` measures; None takes the manifest's order.
+        runtime: Insist on a runtime, such as ``"onnx"``; ``"auto"`` measures; None takes the manifest's order, of each
+            variant with the runtime it was chosen with, where the bundle says.
         variant: Insist on a variant of the bundle, such as ``"tflite-w8a8"``.
         device: ``"cpu"``, or what else an engine has.
         threads: Threads for one call; by default what the bundle says, else what the engine does.
@@ -92,7 +93,8 @@ def load(
             ``"cpu-time"``.
         measure: False has "auto" take the manifest's order and measure nothing.
         strict: Raise where a variant that comes first fails, rather than take the next one.
-        precision: Arithmetic for float operations where the engine has a choice: ``"fp32"``, ``"bf16"``, ``"fp16"``.
+        precision: Arithmetic for float operations where the engine has a choice: ``"fp32"``, ``"bf16"``, ``"fp16"``; by
+            default what the bundle says, else fp32.
         check_finite: Refuse NaN and infinity in feeds.
         integer_io: Show quantized inputs and outputs of a bare file as the integers they are.
 
@@ -134,7 +136,7 @@ def _load_file(path: Path, wish: _Wish, integer_io: bool) -> Session:
     settings = {"check_finite": wish.check_finite, "integer_io": integer_io, "processing": _own_processing(path)}
     choice = _decide_file(path, format, wish) if wish.is_measured else None
     engine, threads = (choice.runtime, choice.threads) if choice else (wish.engine, wish.threads)
-    options = EngineOptions(threads=threads, precision=wish.precision, device=wish.device, lanes=wish.lanes)
+    options = EngineOptions(threads=threads, precision=wish.precision or FP32, device=wish.device, lanes=wish.lanes)
     name, session = open_session(path, format, engine, options, **settings)
     session.choice = choice or _in_order(Contender(path.name, name, threads), wish)
     return session
@@ -147,7 +149,7 @@ def _decide_file(path: Path, format: str, wish: _Wish) -> Choice | None:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     artifact = Artifact(path.name, format, "", path)
     pairs = tuple((artifact, name) for name in takers(format, None))
-    options = {"precision": wish.precision, "device": wish.device}
+    options = {"precision": wish.precision or FP32, "device": wish.device}
     choices = decide(Question(path, sha256, pairs, wish.threads, wish.objective, options))
     return choices[0] if choices else None
 
@@ -235,7 +237,7 @@ def _open_choice(bundle: Bundle, artifact: Artifact, choice: Choice, wish: _Wish
         check_finite=wish.check_finite,
     )
     try:
-        pass_golden_once(bundle, artifact, choice.runtime, session, wish.precision)
+        pass_golden_once(bundle, artifact, choice.runtime, session, precision_of(artifact, wish.precision))
     except BaseException:
         session.close()
         raise
@@ -255,14 +257,19 @@ def is_bundle(path: Path) -> bool:
 def pairs_of(bundle: Bundle, runtime: str | None, variant: str | None) -> Iterator[tuple[Artifact, str]]:
     """Variants with the runtimes that take them, in the bundle's order.
 
-    A runtime takes files of another engine's format only when it is insisted on, and its own before those.
+    A runtime takes files of another engine's format only when it is insisted on, and its own before those; or when the
+    bundle says that it was measured to be the best for one.
     """
     artifacts = [bundle.variant(variant)] if variant is not None else list(bundle.variants)
     if runtime is not None:
         own = RUNTIMES.get(runtime).formats[0]
         artifacts.sort(key=lambda artifact: artifact.format != own)
     for artifact in artifacts:
-        for name in takers(artifact.format, runtime):
+        chosen = artifact.engine_options.get("runtime") if runtime is None else None
+        names = list(takers(artifact.format, runtime))
+        if chosen in RUNTIMES.names() and artifact.format in RUNTIMES.get(chosen).formats:
+            names = [chosen, *(name for name in names if name != chosen)]
+        for name in names:
             yield artifact, name
 
 

@@ -63,6 +63,7 @@ def try_file(
     *,
     inputs: Sequence[TensorSpec],
     input_names: Mapping[str, str] | None = None,
+    precision: str = "fp32",
     timeout_s: float = 300,
 ) -> Trial:
     """Opens `path` with `runtime` in a child process and runs `feeds` through it.
@@ -73,6 +74,7 @@ def try_file(
         feeds: Arrays by the source's input names.
         inputs: The source's inputs.
         input_names: For each of their names, the file's; worked out from names and shapes where it is not given.
+        precision: Arithmetic asked for, for float operations.
         timeout_s: How long opening and running may take together.
 
     Raises:
@@ -91,6 +93,7 @@ def try_file(
             outputs=str(answered),
             inputs=[spec.to_json() for spec in inputs],
             input_names=dict(input_names or {}),
+            precision=precision,
         )
         placements = said["placements"]
         return Trial(
@@ -104,11 +107,17 @@ def try_file(
 
 
 def answer(
-    path: str, runtime: str, feeds: str, outputs: str, inputs: list[dict[str, Any]], input_names: dict[str, str]
+    path: str,
+    runtime: str,
+    feeds: str,
+    outputs: str,
+    inputs: list[dict[str, Any]],
+    input_names: dict[str, str],
+    precision: str,
 ) -> dict[str, Any]:
     """Runs in the child: see `try_file`."""
     engine = RUNTIMES.get(runtime)
-    options = EngineOptions(threads=1)
+    options = EngineOptions(threads=1, precision=precision)
     with Session(engine.open(Path(path), options), runtime=runtime) as session:
         names = input_names or match_inputs([TensorSpec.from_json(i) for i in inputs], session.signature.inputs)
         asked = load_feeds(Path(feeds))

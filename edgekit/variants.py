@@ -17,7 +17,10 @@ from edgekit.registry import RUNTIMES
 from edgekit.runtime import Engine, EngineOptions, OpenModel, Session
 from edgekit.spec import Signature, TensorSpec
 
-__all__ = ["check_golden", "open_variant", "pass_golden_once", "verify_once"]
+__all__ = ["FP32", "check_golden", "open_variant", "pass_golden_once", "precision_of", "verify_once"]
+
+FP32 = "fp32"
+"""Arithmetic of float operations where nobody says otherwise."""
 
 _FIRST_CORE = 4096
 """Bytes of /proc/cpuinfo, which the kernel writes core by core as it is read."""
@@ -30,13 +33,14 @@ def open_variant(
     *,
     threads: int | None = None,
     lanes: int | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     device: str = "cpu",
     check_finite: bool = False,
 ) -> Session:
     """Opens one variant with one runtime, showing the bundle's signature; nothing is verified here."""
     threads = threads or artifact.engine_options.get("threads")
-    options = EngineOptions(threads=threads, precision=precision, device=device, lanes=lanes)
+    arithmetic = precision_of(artifact, precision) if _has_choice(artifact, runtime) else precision or FP32
+    options = EngineOptions(threads=threads, precision=arithmetic, device=device, lanes=lanes)
     engine: Engine = RUNTIMES.get(runtime)
     model = engine.open(artifact.path, options)
     inputs, outputs = artifact.input_names, artifact.output_names
@@ -54,6 +58,16 @@ def open_variant(
     )
     session.origin = Origin.of(artifact.path, runtime, options)
     return session
+
+
+def precision_of(artifact: Artifact, asked: str | None) -> str:
+    """Arithmetic of a variant's float operations: what is asked for, else what the bundle says, else fp32."""
+    return asked or str(artifact.engine_options.get("precision") or FP32)
+
+
+def _has_choice(artifact: Artifact, runtime: str) -> bool:
+    """Whether what the bundle says of arithmetic is said of this runtime: others may not have it."""
+    return artifact.engine_options.get("runtime") in (None, runtime)
 
 
 def _names_by_meaning(bundle: Bundle, model: OpenModel, runtime: str) -> tuple[dict[str, str], dict[str, str]]:

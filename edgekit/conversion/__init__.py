@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit import __version__
 from edgekit.bundle import BundleWriter
-from edgekit.card import Card, find_card
+from edgekit.card import find_card
 from edgekit.conversion.accuracy import MAX_LOSS, Judge
 from edgekit.conversion.calibration import CalibrationData
-from edgekit.conversion.fixing import fix_sizes
+from edgekit.conversion.gathering import gather_data, open_source, provenance_of, take_samples
 from edgekit.conversion.given import Beside, Given, OwnData, Planner, find_given
 from edgekit.conversion.job import Job
-from edgekit.conversion.offered import read_offered
 from edgekit.conversion.reference import make_reference
-from edgekit.conversion.remembering import declare_state
 from edgekit.conversion.reports import ConversionReport, VariantReport
 from edgekit.conversion.wish import Wanted, Wish, make_wish, searched
 from edgekit.converter import SourceModel, SourceOptions, parse_input_shape
-from edgekit.errors import EdgekitError, InputError
 from edgekit.plan import PlannedVariant, make_plan
 from edgekit.processing import Processing
 from edgekit.recipe import Recipe
 from edgekit.registry import CONVERTERS
-from edgekit.samples import Samples
 from edgekit.target import Target
 
 __all__ = ["ConversionReport", "VariantReport", "convert"]
@@ -112,12 +106,12 @@ def convert(
     if dry_run:
         return ConversionReport(given.plan, None, tuple(map(_planned, given.plan.variants)), given.notes)
     with BundleWriter(Path(output), force=force) as writer:
-        samples, own = _samples(given, calibration_data, num_samples, seed)
+        samples, own = take_samples(given, calibration_data, num_samples, seed)
         say(f"reading {given.plan.source} ({given.reader.name})")
         path = given.place(writer.stage)
-        with closing(_opened(given, path, beside.options, writer.stage, card := find_card(path))) as opened:
-            data = _data(given, opened, card, processing, samples, own, counting, is_own=calibration_data is None)
-            provenance = _provenance(given, path, opened, data, seed)
+        with closing(open_source(given, path, beside.options, writer.stage, card := find_card(path))) as opened:
+            data = gather_data(given, opened, card, processing, samples, own, counting, is_own=calibration_data is None)
+            provenance = provenance_of(given, path, opened, data, seed)
             return _job(given, own, opened, data, wanted, provenance, writer, say).run(provenance)
 
 
@@ -139,47 +133,9 @@ def _job(
     return Job(given.stem, given.plan, opened, data, reference, writer, say, judge, wish)
 
 
-def _opened(given: Given, path: Path, options: SourceOptions, stage: Path, card: Card | None) -> SourceModel:
-    """The source read, with the sizes that it leaves open and the user gives, and the state that its card knows."""
-    source = given.reader.read(path, stage / "source")
-    try:
-        sized = fix_sizes(source, options.input_shapes, stage)
-        return declare_state(sized, card.state if card else (), stage)
-    except EdgekitError:
-        source.close()
-        raise
-
-
 def _planner(target: str | Target, recipes: Sequence[Recipe], formats: Sequence[str], road: str) -> Planner:
     chosen, converters = target if isinstance(target, Target) else Target.named(target), [c for _, c in CONVERTERS]
     return lambda name, reader: make_plan(name, reader, chosen, recipes, formats, converters, road)
-
-
-def _samples(given: Given, offered: Any, limit: int | None, seed: int) -> tuple[Samples | None, OwnData]:
-    """What is calibrated on: the user's samples, else those of the family's data; and these data themselves."""
-    needs = given.plan.needs_calibration and offered is None
-    own = OwnData.of(given, is_needed=needs)
-    samples = own.calibration(limit) if offered is None else read_offered(offered, limit=limit, seed=seed)
-    if needs and samples is None:
-        raise InputError("int8 needs calibration data", hint="--calibration-data FOLDER with 100 or so typical inputs")
-    return samples, own
-
-
-def _data(
-    given: Given,
-    opened: SourceModel,
-    card: Card | None,
-    processing: Processing | str | None,
-    samples: Samples | None,
-    own: OwnData,
-    counting: Callable[[int, int], None] | None,
-    *,
-    is_own: bool,
-) -> CalibrationData:
-    make_feeds = given.model.family.feeds if is_own and given.model is not None else None
-    data = CalibrationData.gather(opened.signature, card, processing, samples, make_feeds, counting)
-    data.notes += [*given.notes, *([own.note] if own.note else [])]
-    return data
 
 
 def _names(value: str | Sequence[str] | None) -> list[str]:
@@ -217,28 +173,3 @@ def _judge(given: Given, own: OwnData, data: CalibrationData, opened: SourceMode
         return None
     allowed = max(MAX_LOSS, wish.max_drop or 0.0)
     return Judge(given.model, own.dataset, data.processing, opened, allowed)
-
-
-def _provenance(given: Given, path: Path, opened: SourceModel, data: CalibrationData, seed: int) -> dict[str, Any]:
-    return {
-        "source": {"name": given.plan.source, "kind": opened.kind, "sha256": _hash(path)},
-        "card": data.card.name if data.card else None,
-        "weights": given.model.weights.about if given.model else None,
-        "tools": {"edgekit": __version__, **opened.versions},
-        "calibration": data.provenance(),
-        "seed": seed,
-        "notes": [*opened.notes, *data.notes],
-    }
-
-
-def _hash(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files with their relative names in order."""
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    for file in files:
-        if path.is_dir():
-            digest.update(f"{file.relative_to(path).as_posix()}\n{file.stat().st_size}\n".encode())
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()

@@ -81,21 +81,39 @@ class Accepted:
         return limits
 
 
-def accept(written: Written, format: str, recipe: Recipe, source: SourceModel, reference: Reference) -> Accepted:
+def accept(
+    written: Written,
+    format: str,
+    recipe: Recipe,
+    source: SourceModel,
+    reference: Reference,
+    *,
+    runtime: str | None = None,
+    precision: str = "fp32",
+) -> Accepted:
     """Runs a written file and holds it against the source.
+
+    Args:
+        written: The file.
+        format: Of it.
+        recipe: It was made by; says how near it is to be.
+        source: What it is held against.
+        reference: Its answers.
+        runtime: What runs it; by default the first whose own format it is.
+        precision: Arithmetic asked for, for float operations.
 
     Raises:
         ConversionError: It does not run, gives other shapes, or is further from the source than the recipe allows.
     """
-    runtimes = own_runtimes(format)
-    if not runtimes:
+    runtime = runtime or next(iter(own_runtimes(format)), "")
+    if not runtime:
         raise ConversionError(f"no runtime is for {format} files, so what was written cannot be verified")
-    runtime = runtimes[0]
     RUNTIMES.get(runtime).probe().require(f"the {runtime} runtime, needed to verify {format} files,")
     takes = with_sizes(source.signature, written.sizes)
     places = [i for i, feed in enumerate(reference.feeds) if _fits(takes, feed)]
     feeds, answers = [reference.feeds[i] for i in places], [reference.answers[i] for i in places]
-    trial = try_file(written.files[0], runtime, feeds, inputs=source.signature.inputs, input_names=written.input_names)
+    inputs, known = source.signature.inputs, written.input_names
+    trial = try_file(written.files[0], runtime, feeds, inputs=inputs, input_names=known, precision=precision)
     names = dict(written.output_names) or match_outputs(answers, trial.outputs)
     outputs = [{ours: answer[theirs] for ours, theirs in names.items()} for answer in trial.outputs]
     real = sum(i < len(reference.real) for i in places)

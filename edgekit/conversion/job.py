@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,12 @@ from edgekit.conversion.calibration import CalibrationData
 from edgekit.conversion.comparing import FormatFile, explain_formats
 from edgekit.conversion.gate import SpeedComparison, TimedFile, compare_speed
 from edgekit.conversion.preparing import Preparation
-from edgekit.conversion.reference import Reference, open_sizes
+from edgekit.conversion.reference import Reference
 from edgekit.conversion.reports import ConversionReport, VariantReport
 from edgekit.conversion.searching import Found
 from edgekit.conversion.tuning import SENSITIVE_SAMPLES, Bench, Tuner
 from edgekit.conversion.wish import Wish
+from edgekit.conversion.writing import write_through_hub
 from edgekit.converter import RoadRequest, SourceModel, Writer, Written
 from edgekit.errors import ArtifactError, ConversionError, EdgekitError, UnavailableError, UnsupportedError
 from edgekit.plan import Plan, PlannedVariant, Road
@@ -76,7 +77,13 @@ class Job:
 
     @cached_property
     def preparation(self) -> Preparation:
-        """The hub graph under the recipes; loaded when the first road through the hub is driven."""
+        """The hub graph under the recipes; loaded when the first road through the hub is driven.
+
+        Raises:
+            ConversionError: The source could not be brought to the hub.
+        """
+        if self.source.hub_error:
+            raise ConversionError(self.source.hub_error, step=f"{self.source.kind} -> hub")
         return Preparation(self.source.exports["hub"], self.data.calibration, self.say, self.data.identity)
 
     @cached_property
@@ -265,34 +272,8 @@ class Job:
         return self._through_hub(converter, variant, path)
 
     def _through_hub(self, converter: Writer, variant: PlannedVariant, path: Path) -> Written:
-        if self.source.hub_error:
-            raise ConversionError(self.source.hub_error, step=f"{self.source.kind} -> hub")
-        sizes = self._fixed_sizes(variant.format) if converter.fixes_sizes else {}
-        graph, plan = self.preparation.finished(variant.recipe, self.plan.target.placements.get(variant.format))
-        if sizes:
-            from edgekit.graph import bind_dimensions
-
-            graph = bind_dimensions(graph, sizes)
-        if variant.format == "onnx" and self.plan.target.onnx_opset:
-            from edgekit.graph.opsets import at_most_opset
-
-            graph = at_most_opset(graph, self.plan.target.onnx_opset)
-        written = converter.write(graph, path, precision=variant.precision, plan=plan)
-        if not sizes:
-            return written
-        note = f"fixed as in the data it was judged by: {', '.join(f'{k} = {v}' for k, v in sizes.items())}"
-        return replace(written, sizes=sizes, notes=(*written.notes, note))
-
-    def _fixed_sizes(self, format: str) -> Mapping[str, int]:
-        """A number for each open size but the batch. Raises UnsupportedError where nothing says which."""
-        known = self.reference.sizes
-        if unknown := [name for name in open_sizes(self.source.signature) if name not in known]:
-            raise UnsupportedError(
-                f"{format} files have fixed sizes, and nothing says how large these are",
-                offenders=unknown,
-                hint="--input-shape, or --calibration-data of one size",
-            )
-        return known
+        return write_through_hub(self.source, self.preparation, self.reference, self.plan.target, variant.recipe,
+                                 converter, path)  # fmt: skip
 
     def _store(self, variant: PlannedVariant, attempt: _Attempt) -> Artifact:
         written, accepted = attempt.written, attempt.accepted
