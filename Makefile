@@ -30,10 +30,14 @@ demo-photos: setup  ## the same with EfficientNet-Lite0 on real photographs
 assets: setup  ## fetches the models and pictures of the tests beforehand
 	$(BIN)/python examples/assets.py
 
-system:  ## what the tests need of the system: espeak-ng, which speaks the words of a data set
-	@command -v espeak-ng >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get install -y -q espeak-ng >/dev/null; \
-	else echo "tests of spoken words are skipped without espeak-ng: apt-get install espeak-ng" >&2; fi
+system:  ## what the tests need of the system: espeak-ng, which speaks a data set, an SSH server to be a device, a browser
+	@need=; command -v espeak-ng >/dev/null || need="$$need espeak-ng"; \
+	PATH="$$PATH:/usr/sbin" command -v sshd >/dev/null || need="$$need openssh-server"; \
+	command -v ssh >/dev/null || need="$$need openssh-client"; \
+	command -v chromium >/dev/null || need="$$need chromium"; \
+	if [ -z "$$need" ]; then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get install -y -q --no-install-recommends $$need >/dev/null; \
+	else echo "tests that need them are skipped without:$$need; apt-get install$$need" >&2; fi
 
 test: setup system  ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile

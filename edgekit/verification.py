@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,11 @@ class VerificationRow:
 
 @dataclass(frozen=True)
 class Verification:
-    """All rows. It passed when something could be tried and nothing failed."""
+    """All rows, and where they were tried if not on this machine. It passed when something could and nothing failed."""
 
     bundle: str
     rows: tuple[VerificationRow, ...]
+    device: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -47,23 +48,35 @@ class Verification:
         return "passed" in statuses and "failed" not in statuses
 
     def to_json(self) -> dict[str, Any]:
-        return {"bundle": self.bundle, "passed": self.passed, "rows": [vars(row) for row in self.rows]}
+        rows = [vars(row) for row in self.rows]
+        return {"bundle": self.bundle, "device": self.device, "passed": self.passed, "rows": rows}
 
 
-def verify(path: str | Path, *, runtime: str | None = None) -> Verification:
+def verify(
+    path: str | Path, *, runtime: str | None = None, device: str | None = None, device_python: str | None = None
+) -> Verification:
     """Checks a bundle on this device: every file's hash, then every variant's golden answers.
 
     Args:
         path: A bundle.
         runtime: Only with this runtime; by default each variant with the runtime of its format.
+        device: ``"ssh://USER@HOST"`` checks it there, where nothing of edgekit need be installed.
+        device_python: The Python to run there; by default ``python3``.
 
     Raises:
         ArtifactError: The bundle or a file of it is missing or damaged.
         UnsupportedError: The runtime opens none of the bundle's formats, or `path` is no bundle.
+        UnavailableError: The device cannot be reached, or lacks what it takes.
     """
     path = Path(path)
     if not is_bundle(path):
         raise UnsupportedError(f"{path} is a model file: only a bundle carries hashes and golden answers to verify")
+    if device is not None:
+        from edgekit.devices.remote import ask_device
+        from edgekit.measuring.reading import record_from_json
+
+        data = ask_device(device, "verify", path, {"runtime": runtime}, python=device_python)
+        return replace(record_from_json(Verification, data, device), bundle=str(path), device=device)
     bundle = Bundle.open(path)
     bundle.verify()
     rows = [_try(bundle, artifact, name) for artifact in bundle.variants for name in takers(artifact.format, runtime)]

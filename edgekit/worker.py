@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from edgekit import errors
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "describe_error", "rebuild_error"]
 
 _TAIL_LINES = 12
 _TAIL_BYTES = 16 << 10
@@ -96,23 +96,8 @@ class Worker:
             raise self._death(step)
         answer = json.loads(line)
         if "error" in answer:
-            raise self._rebuild(answer["error"], step)
+            raise rebuild_error(answer["error"], step, self._tail())
         return answer["result"]
-
-    def _rebuild(self, error: dict[str, Any], step: str) -> errors.EdgekitError:
-        kind = getattr(errors, error["ours"], None)
-        if kind is errors.UnsupportedError:
-            return errors.UnsupportedError(error["message"], offenders=error["offenders"], hint=error["hint"])
-        if kind is errors.ConversionError:
-            return errors.ConversionError(
-                error["message"], step=error["step"] or step, vendor_message=error["vendor"], hint=error["hint"]
-            )
-        if kind is not None:
-            rebuilt: errors.EdgekitError = kind(error["message"], hint=error["hint"])
-            return rebuilt
-        return errors.ConversionError(
-            f"{error['kind']}: {error['message']}", step=step, vendor_message=error["traceback"] + self._tail()
-        )
 
     def _death(self, step: str) -> errors.ConversionError:
         try:
@@ -170,12 +155,29 @@ def _run(request: dict[str, Any]) -> str:
     try:
         return json.dumps({"result": getattr(import_module(module), name)(**request["arguments"])})
     except MemoryError:
-        return json.dumps({"error": _describe(errors.ConversionError("out of memory"))})
+        return json.dumps({"error": describe_error(errors.ConversionError("out of memory"))})
     except Exception as error:  # noqa: BLE001 - the parent raises it again, typed
-        return json.dumps({"error": _describe(error)})
+        return json.dumps({"error": describe_error(error)})
 
 
-def _describe(error: Exception) -> dict[str, Any]:
+def rebuild_error(error: dict[str, Any], step: str, tail: str = "") -> errors.EdgekitError:
+    """The error `describe_error` described; a foreign one as ConversionError at `step`, with `tail` at its end."""
+    kind = getattr(errors, error["ours"], None)
+    if kind is errors.UnsupportedError:
+        return errors.UnsupportedError(error["message"], offenders=error["offenders"], hint=error["hint"])
+    if kind is errors.ConversionError:
+        return errors.ConversionError(
+            error["message"], step=error["step"] or step, vendor_message=error["vendor"], hint=error["hint"]
+        )
+    if kind is not None:
+        rebuilt: errors.EdgekitError = kind(error["message"], hint=error["hint"])
+        return rebuilt
+    return errors.ConversionError(
+        f"{error['kind']}: {error['message']}", step=step, vendor_message=error["traceback"] + tail
+    )
+
+
+def describe_error(error: Exception) -> dict[str, Any]:
     """What the parent needs to raise `error` again; of foreign errors no attribute is believed to be what we mean."""
     return {
         "kind": type(error).__name__,

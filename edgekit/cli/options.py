@@ -8,7 +8,21 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["Command", "State", "as_json", "common", "force", "names", "output", "runtime", "seed", "threads"]
+__all__ = [
+    "Command",
+    "State",
+    "as_json",
+    "common",
+    "device",
+    "fail_if",
+    "force",
+    "names",
+    "output",
+    "runtime",
+    "seed",
+    "strict",
+    "threads",
+]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -52,11 +66,22 @@ def common(command: Decorated) -> Decorated:
     return command
 
 
+def device(command: Decorated) -> Decorated:
+    """``--device`` and ``--device-python``."""
+    for option in (
+        click.option("--device-python", metavar="PATH", help="The Python to run there, such as ~/venv/bin/python."),
+        click.option("--device", metavar="URI", help="Do it on another machine: ssh://USER@HOST, or adb://SERIAL."),
+    ):
+        command = option(command)
+    return command
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document in place of the table.")
 force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
 runtime = click.option("--runtime", metavar="NAME", help="Insist on a runtime: `edgekit list runtimes`.")
 seed = click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is random.")
 threads = click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads for one call.")
+strict = click.option("--strict", is_flag=True, help="Fail too where the measurements cannot tell.")
 output = click.option("-o", "--output", type=click.Path(), metavar="PATH", help="Write to this file.")
 
 
@@ -68,3 +93,31 @@ def names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     if not parts:
         raise click.BadParameter("give at least one name")
     return parts
+
+
+def fail_if(quantities: str, fixed: str = "") -> Callable[[Decorated], Decorated]:
+    """``--fail-if GATE``, as often as wanted; what is no gate is wrong usage.
+
+    Args:
+        quantities: Names of those there are, with spaces between them.
+        fixed: Those among them that have nothing to change from.
+    """
+
+    def check(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+        from edgekit.errors import InputError
+        from edgekit.measuring.gating import parse_gate
+
+        for value in values:
+            try:
+                parse_gate(value, known=quantities.split(), fixed=fixed.split())
+            except InputError as error:
+                raise click.BadParameter(str(error)) from error
+        return values
+
+    return click.option(
+        "--fail-if",
+        multiple=True,
+        metavar="GATE",
+        callback=check,
+        help=f"Exit with 1 when it holds, as 'p50>+5%' or 'size>1MB': {quantities.replace(' ', ', ')}.",
+    )
