@@ -15,7 +15,9 @@ from edgekit.report.document import Document
 from edgekit.report.json import HasJson
 from edgekit.report.json import render as render_json
 
-__all__ = ["answer", "note", "write_report"]
+__all__ = ["answer", "check_free", "check_report", "note", "write_report"]
+
+_FORMS = (".html", ".htm", ".md", ".json", ".txt", "")
 
 
 def answer(record: HasJson | Mapping[str, Any], view: Callable[[], Document], *, schema: str, as_json: bool) -> None:
@@ -48,12 +50,24 @@ def check_free(path: Path, force: bool) -> None:
         raise ArtifactError(f"there is no folder {path.resolve().parent}", hint="make it first")
 
 
+def check_report(path: Path, force: bool) -> None:
+    """Raises InputError when `write_report` could not write to `path`, or would write what its suffix denies."""
+    check_free(path, force)
+    if path.suffix.lower() not in _FORMS:
+        raise InputError(f"{path}: a report is no {path.suffix} file", hint="end it in .html, .md, .json or .txt")
+
+
 def write_report(path: Path, record: HasJson | Mapping[str, Any], view: Callable[[], Document], *, schema: str) -> None:
-    """Writes a record in the form the suffix names: .json, .md, anything else is text."""
-    if path.suffix == ".json":
+    """Writes a record in the form the suffix names: .json, .md, .html, anything else is text."""
+    form = path.suffix.lower()
+    if form == ".json":
         text = render_json(record, schema=schema)
-    elif path.suffix == ".md":
+    elif form == ".md":
         from edgekit.report.markdown import render
+
+        text = render(view())
+    elif form in (".html", ".htm"):
+        from edgekit.report.html import render
 
         text = render(view())
     else:

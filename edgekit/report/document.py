@@ -1,4 +1,4 @@
-"""What every renderer understands: a document of fields, tables and notes, made from a record by a *view*.
+"""What every renderer understands: a document of fields, tables, notes and figures, made from a record by a *view*.
 
 A record of a new kind needs one view, a new form one renderer; neither knows of the other.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Column", "Document", "Fields", "Notes", "Table"]
+from edgekit.report.pictures import Picture
+
+__all__ = ["Column", "Document", "Fields", "Figure", "Highlights", "Notes", "Section", "Table", "Words", "table"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,46 @@ class Fields:
 
 @dataclass(frozen=True)
 class Notes:
-    """Sentences, each with what to do about it where there is something."""
+    """Sentences, each with what to do about it where there is something. What stands in backticks is to be typed."""
 
     items: tuple[tuple[str, str], ...]
     title: str = ""
 
 
-Block = Table | Fields | Notes
+@dataclass(frozen=True)
+class Words:
+    """A paragraph; what stands in backticks is to be typed. `tone` is of an answer: good, bad or open."""
+
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Highlights:
+    """The few figures somebody came for: what it is, its value, and what that is to be held against."""
+
+    items: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture, and the numbers in it as a table: whoever cannot see or draw the one has the other."""
+
+    picture: Picture
+    table: Table
+    title: str = ""
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks under a heading of their own."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+Block = Table | Fields | Notes | Words | Highlights | Figure | Section
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from edgekit.inspection import Inspection
     from edgekit.verification import Verification
 
-__all__ = ["verification_view", "view"]
+__all__ = ["flat", "verification_view", "view"]
+
+_SEARCHED = ("searches", "optimization")
+"""How a variant was found, trial by trial: too long for a line. `--json` shows it, and `edgekit report` draws it."""
 
 
 def view(inspection: Inspection) -> Document:
@@ -28,10 +31,10 @@ def view(inspection: Inspection) -> Document:
     if inspection.variants:
         blocks.append(_variants(inspection))
     if inspection.processing:
-        blocks.append(Fields(_flat(inspection.processing), "Processing"))
+        blocks.append(Fields(flat(inspection.processing), "Processing"))
     if inspection.provenance:
-        origin = {key: value for key, value in inspection.provenance.items() if key != "searches"}
-        blocks.append(Fields(_flat(origin), "Provenance"))
+        origin = {key: value for key, value in inspection.provenance.items() if key not in _SEARCHED}
+        blocks.append(Fields(flat(origin), "Provenance"))
     kind = f"{inspection.kind} for {inspection.target}" if inspection.target else inspection.kind
     return Document(f"{inspection.name}: {kind}{synthetic_words(inspection.provenance)}", tuple(blocks))
 
@@ -53,7 +56,7 @@ def _variants(inspection: Inspection) -> Block:
     return table(headings, rows, "Variants, in the order a device takes them")
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
+def flat(data: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
     """Nested data as dotted names with short values, without empty ones and versions of forms."""
     items: list[tuple[str, str]] = []
     for key, value in data.items():
@@ -61,10 +64,21 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], .
             continue
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            items.extend(_flat(value, f"{name}."))
+            items.extend(flat(value, f"{name}."))
         elif value not in (None, "", [], ()):
-            items.append((name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+            items.append((name, _short(value)))
     return tuple(items)
+
+
+def _short(value: object) -> str:
+    """JSON, but steps of processing as they are read: the operation, then what it is told."""
+    if isinstance(value, list) and value and all(isinstance(step, Mapping) and "op" in step for step in value):
+        return ", ".join(_step(step) for step in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    return " ".join([str(step["op"]), *(f"{key}={_short(told)}" for key, told in step.items() if key != "op")])
 
 
 def verification_view(verification: Verification) -> Document:
@@ -75,7 +89,8 @@ def verification_view(verification: Verification) -> Document:
     ]
     verdict = "passed" if verification.passed else "did not pass"
     headings = ["variant", "runtime", "status", "largest error>", "allowed>", "reason"]
-    return Document(f"{verification.bundle}: {verdict}", (table(headings, rows, "Golden answers on this device"),))
+    where = verification.device or "this device"
+    return Document(f"{verification.bundle}: {verdict}", (table(headings, rows, f"Golden answers on {where}"),))
 
 
 def _number(value: float | None) -> str:

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from edgekit.report.document import Document, Fields, Notes, Table
+from collections.abc import Iterator
+
+from edgekit.report.document import Block, Document, Fields, Figure, Highlights, Notes, Section, Table, Words
 
 __all__ = ["render"]
 
 
 def render(document: Document) -> str:
     """One heading a block; ends without a newline."""
-    parts = [f"# {_escape(document.title)}"]
-    for block in document.blocks:
-        if block.title:
-            parts.append(f"## {_escape(block.title)}")
-        if isinstance(block, Table):
-            parts.append(_table(block))
+    return "\n\n".join(part for part in (f"# {_escape(document.title)}", *_parts(document.blocks, 2)) if part)
+
+
+def _parts(blocks: tuple[Block, ...], level: int) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, Words):
+            yield _escape(block.text)
+            continue
+        if isinstance(block, Highlights):
+            yield "\n".join(f"- **{_escape(name)}**: {_escape(f'{v} ({b})' if b else v)}" for name, v, b in block.items)
+            continue
+        title = block.title or (block.table.title if isinstance(block, Figure) else "")
+        if title:
+            yield f"{'#' * level} {_escape(title)}"
+        if isinstance(block, Section):
+            yield from _parts(block.blocks, level + 1)
+        elif isinstance(block, Figure):
+            yield _table(block.table)
+            yield _escape(block.caption)
+        elif isinstance(block, Table):
+            yield _table(block)
         elif isinstance(block, Fields):
-            parts.append("\n".join(f"- **{_escape(name)}**: {_escape(value)}" for name, value in block.items))
+            yield "\n".join(f"- **{_escape(name)}**: {_escape(value)}" for name, value in block.items)
         else:
-            parts.append("\n".join(_note(block)))
-    return "\n\n".join(part for part in parts if part)
+            yield "\n".join(_note(block))
 
 
 def _note(block: Notes) -> list[str]:

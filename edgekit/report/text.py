@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from edgekit.report.document import Document, Fields, Table
+from edgekit.report.document import Block, Document, Fields, Figure, Highlights, Notes, Section, Table, Words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,17 +24,41 @@ _GAP = "  "
 
 def render(document: Document) -> str:
     """Plain text without color or folding, for pipes, files and tests; ends without a newline."""
-    parts = [document.title]
-    for block in document.blocks:
-        if isinstance(block, Table):
-            body = _plain_table(block)
-        elif isinstance(block, Fields):
-            width = max((len(name) for name, _ in block.items), default=0)
-            body = "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in block.items)
+    return "\n\n".join(part for part in (document.title, *_parts(document.blocks)) if part)
+
+
+def _parts(blocks: tuple[Block, ...]) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, Section):
+            yield f"{block.title}\n{'=' * len(block.title)}"
+            yield from _parts(block.blocks)
+        elif isinstance(block, Figure):
+            yield from _parts(_in_words(block))
+        elif isinstance(block, Words):
+            yield block.text
         else:
-            body = "\n".join(_note(item) for item in block.items)
-        parts.append(f"{block.title}\n{body}" if block.title else body)
-    return "\n\n".join(part for part in parts if part)
+            title = "" if isinstance(block, Highlights) else block.title
+            yield f"{title}\n{_body(block)}" if title else _body(block)
+
+
+def _body(block: Table | Fields | Notes | Highlights) -> str:
+    if isinstance(block, Table):
+        return _plain_table(block)
+    if isinstance(block, Notes):
+        return "\n".join(_note(item) for item in block.items)
+    items = _in_fields(block).items if isinstance(block, Highlights) else block.items
+    width = max((len(name) for name, _ in items), default=0)
+    return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in items)
+
+
+def _in_words(figure: Figure) -> tuple[Block, ...]:
+    """What a figure shows, without the picture."""
+    table = figure.table if figure.table.title else replace(figure.table, title=figure.title)
+    return (table, Words(figure.caption)) if figure.caption else (table,)
+
+
+def _in_fields(block: Highlights) -> Fields:
+    return Fields(tuple((name, f"{value} ({beside})" if beside else value) for name, value, beside in block.items))
 
 
 def _note(item: tuple[str, str]) -> str:
@@ -55,23 +81,46 @@ def _plain_table(table: Table) -> str:
 
 def draw(document: Document, console: Console) -> None:
     """Prints to a terminal. `console` decides on width and color; rich honors NO_COLOR by itself."""
-    from rich.padding import Padding
     from rich.text import Text
 
     console.print(Text(document.title, style="bold"))
-    for block in document.blocks:
+    _draw_blocks(document.blocks, console)
+
+
+def _draw_blocks(blocks: tuple[Block, ...], console: Console) -> None:
+    from rich.text import Text
+
+    for block in blocks:
+        if isinstance(block, Figure):
+            _draw_blocks(_in_words(block), console)
+            continue
         console.print()
-        if block.title:
-            console.print(Text(block.title, style="bold"))
-        if isinstance(block, Table):
-            _draw_table(block, console)
-        elif isinstance(block, Fields):
-            _draw_fields(block, console)
+        if isinstance(block, Section):
+            console.rule(Text(block.title, style="bold"), align="left")
+            _draw_blocks(block.blocks, console)
+        elif isinstance(block, Words):
+            console.print(Text(block.text))
+        elif isinstance(block, Highlights):
+            _draw_fields(_in_fields(block), console)
         else:
-            for message, remedy in block.items:
-                console.print(Text(f"- {message}", style="yellow" if remedy else ""))
-                if remedy:
-                    console.print(Padding(Text(f"-> {remedy}"), (0, 0, 0, 2)))
+            _draw_titled(block, console)
+
+
+def _draw_titled(block: Table | Fields | Notes, console: Console) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    if block.title:
+        console.print(Text(block.title, style="bold"))
+    if isinstance(block, Table):
+        _draw_table(block, console)
+    elif isinstance(block, Fields):
+        _draw_fields(block, console)
+    else:
+        for message, remedy in block.items:
+            console.print(Text(f"- {message}", style="yellow" if remedy else ""))
+            if remedy:
+                console.print(Padding(Text(f"-> {remedy}"), (0, 0, 0, 2)))
 
 
 def _draw_table(block: Table, console: Console) -> None:
