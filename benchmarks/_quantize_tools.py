@@ -28,7 +28,9 @@ def rows_of(path: str) -> Rows:
     return [dict(zip(arrays, row, strict=True)) for row in zip(*arrays.values(), strict=True)]
 
 
-def ort_static(model: str, rows: Rows, target: str, *, ops: list[str] | None = None) -> None:
+def ort_static(
+    model: str, rows: Rows, target: str, *, ops: list[str] | None = None, activations: str = "QUInt8"
+) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -48,7 +50,7 @@ def ort_static(model: str, rows: Rows, target: str, *, ops: list[str] | None = N
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=ops,
         per_channel=True,
-        activation_type=QuantType.QUInt8,
+        activation_type=QuantType[activations],
         weight_type=QuantType.QInt8,
     )
     Path(prepared).unlink()
@@ -56,6 +58,11 @@ def ort_static(model: str, rows: Rows, target: str, *, ops: list[str] | None = N
 
 def ort_static_products(model: str, rows: Rows, target: str) -> None:
     ort_static(model, rows, target, ops=["Conv", "MatMul", "Gemm"])
+
+
+def ort_static_s8s8(model: str, rows: Rows, target: str) -> None:
+    """The types it takes by itself."""
+    ort_static(model, rows, target, activations="QInt8")
 
 
 def ort_dynamic(model: str, rows: Rows, target: str) -> None:
@@ -132,6 +139,7 @@ def ai_edge_weights(model: str, rows: Rows, target: str) -> None:
 TOOLS: dict[str, tuple[str, Callable[[str, Rows, str], None]]] = {
     "ort-static": ("onnxruntime.quantization", ort_static),
     "ort-products": ("onnxruntime.quantization", ort_static_products),
+    "ort-static-s8s8": ("onnxruntime.quantization", ort_static_s8s8),
     "ort-dynamic": ("onnxruntime.quantization", ort_dynamic),
     "nncf": ("nncf", nncf_static),
     "nncf-transformer": ("nncf", nncf_transformer),

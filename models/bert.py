@@ -175,6 +175,11 @@ FAMILY = Family(
                 tolerance=0.0,
             ),
         ),
+        "small": Size(
+            {**_WORDPIECE, "width": 512, "depth": 4, "heads": 8, "inner": 2048},
+            Processing(),
+            Paper("Turc et al. 2019, arXiv:1908.08962, table 1: 28.8 million", 28_800_000),
+        ),
         "base": Size(
             {**_WORDPIECE, "width": 768, "depth": 12, "heads": 12, "inner": 3072},
             Processing(),

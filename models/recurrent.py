@@ -33,10 +33,11 @@ def build(cell: str) -> Callable[..., Network]:
         features: int,
         classes: int,
         steps: int,
+        layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
     ) -> Network:
-        """[batch, steps, features] -> logits, from the last state of each direction.
+        """[batch, steps, features] -> logits, from the last state of each direction of the last of `layers`.
 
         Any number of steps; `steps` is how many the data have, for forms that must fix it.
         """
@@ -44,6 +45,8 @@ def build(cell: str) -> Callable[..., Network]:
         net.typical["steps"] = steps
         x = net.input("sequence", ["batch", "steps", features])
         recurrent = {"lstm": net.lstm, "gru": net.gru}[cell]
+        for below in range(layers - 1):
+            x = recurrent(x, f"below.{below}", units, bidirectional=bidirectional)
         x = recurrent(x, "rnn", units, sequences=False, bidirectional=bidirectional)
         if dropout:
             x = net.dropout(x, dropout)
@@ -91,6 +94,10 @@ LSTM = Family(
         "hello-edge-s": _hello_edge(118, 5.9e6),
         "hello-edge-m": _hello_edge(214, 18.9e6),
         "hello-edge-l": _hello_edge(344, 47.9e6),
+        "2x128": Size(
+            {"units": 128, "features": 40, "classes": len(KEYWORDS), "steps": 98, "layers": 2},
+            Processing({}, _ANSWER, KEYWORDS),
+        ),
     },
     published="hello-edge-l",
     processing=_VOWELS,

@@ -176,6 +176,10 @@ FAMILY = Family(
                 tolerance=0.0,
             ),
         ),
+        "16": Size(
+            {"classes": 2, "width": 16, "depth": 4, "image_size": (256, 256)},
+            processing=_processing(256, 256, ("background", "foreground")),
+        ),
         "572": Size(
             {
                 **{"classes": 2, "width": 64, "depth": 4, "image_size": (572, 572)},

@@ -21,7 +21,17 @@ CLASSES = 256
 
 
 def build(
-    name: str, *, blocks: int, layers: int, residual: int, gated: int, skip: int, end: int, first_kernel: int = 1
+    name: str,
+    *,
+    blocks: int,
+    layers: int,
+    residual: int,
+    gated: int,
+    skip: int,
+    end: int,
+    first_kernel: int = 1,
+    kernel: int = 2,
+    said: int = CLASSES,
 ) -> Network:
     """[batch, samples, 1] of companded levels in -1..1 -> logits [batch, samples, 256] of the sample after each.
 
@@ -37,28 +47,30 @@ def build(
         skip: Channels that every layer adds to the answer.
         end: Channels of the answer before its last layer.
         first_kernel: Samples the first convolution sees.
+        kernel: Samples a dilated convolution sees.
+        said: Numbers said of each sample: the logits, or one where the net is a filter of sound.
     """
     net = Network(name)
     x = net.to_spatial(net.input("levels", ["batch", "samples", 1]), ["samples"])
     x = net.conv(x, "start_conv", residual, first_kernel, padding="causal", start="glorot")
-    said: list[Tensor] = []
+    skips: list[Tensor] = []
     for index in range(blocks * layers):
         dilated = {"dilation": 2 ** (index % layers), "padding": "causal", "start": "glorot"}
-        wave = net.activation(net.conv(x, f"filter_convs.{index}", gated, 2, **dilated), "tanh")
-        gate = net.activation(net.conv(x, f"gate_convs.{index}", gated, 2, **dilated), "sigmoid")
+        wave = net.activation(net.conv(x, f"filter_convs.{index}", gated, kernel, **dilated), "tanh")
+        gate = net.activation(net.conv(x, f"gate_convs.{index}", gated, kernel, **dilated), "sigmoid")
         inner = net.product(wave, gate)
         one = net.conv(inner, f"skip_convs.{index}", skip, 1)
-        said.append(net.sum(said[-1], one) if said else one)
+        skips.append(net.sum(skips[-1], one) if skips else one)
         if index < blocks * layers - 1:
             x = net.sum(x, net.conv(inner, f"residual_convs.{index}", residual, 1, start="glorot"))
-    x = net.relu(net.conv(net.relu(said[-1]), "end_conv_1", end, 1))
-    net.output(net.to_steps(net.conv(x, "end_conv_2", CLASSES, 1, start="glorot")), "logits")
+    x = net.relu(net.conv(net.relu(skips[-1]), "end_conv_1", end, 1))
+    net.output(net.to_steps(net.conv(x, "end_conv_2", said, 1, start="glorot")), "logits")
     return net
 
 
-def receptive_field(*, blocks: int, layers: int, first_kernel: int = 1, **_: int) -> int:
+def receptive_field(*, blocks: int, layers: int, first_kernel: int = 1, kernel: int = 2, **_: int) -> int:
     """How many samples an answer depends on."""
-    return first_kernel + blocks * (2**layers - 1)
+    return first_kernel + blocks * (2**layers - 1) * (kernel - 1)
 
 
 def classes_of(levels: np.ndarray) -> np.ndarray:
@@ -136,6 +148,9 @@ FAMILY = Family(
                 parameters=1_826_432,
                 tolerance=0.001,
             ),
+        ),
+        "filter": Size(
+            {"blocks": 2, "layers": 10, "residual": 32, "gated": 32, "skip": 32, "end": 32, "kernel": 3, "said": 1}
         ),
     },
     published="published",

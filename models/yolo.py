@@ -2,7 +2,8 @@
 
 Ge, Liu, Wang, Li and Sun 2021, arXiv:2107.08430: a CSPDarknet, a pyramid that goes down and up again (PAFPN), and at
 each of its three strides a head with branches of its own for classes and for boxes. Weights are named as by the
-authors' implementation, Megvii-BaseDetection/YOLOX, whose published checkpoints load.
+authors' implementation, Megvii-BaseDetection/YOLOX, whose published checkpoints load. YOLOv8, which answers in the same
+form, is a size of this family: `edgekit.models._yolo_v8`.
 
 The graph gives boxes that are decoded already. What is left to the step `detections` is the suppression of what
 overlaps: its result is of no fixed size, and it is cheap.
@@ -17,6 +18,7 @@ import numpy as np
 
 from edgekit.family import Family, Paper, Size, Training
 from edgekit.models._yolo_loss import STRIDES, detection_loss, detection_targets, mirrored
+from edgekit.models._yolo_v8 import build_v8
 from edgekit.processing import ANY_INPUT, Processing
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def build(
     image_size: Sequence[int] = (640, 640),
     head: int = 256,
     widest: int = 2048,
+    is_v8: bool = False,
 ) -> Network:
     """A YOLOX: "image" [batch, 3, *image_size] -> "boxes" [batch, places, 4] and "scores" [batch, places, classes].
 
@@ -71,8 +74,12 @@ def build(
         image_size: Height and width, divisible by 32.
         head: Channels of the heads before `width`, 256 in the paper.
         widest: Channels at most, of any layer of the backbone and the pyramid; the paper's double with every level.
+        is_v8: YOLOv8's layers in place of YOLOX's, for square pictures.
     """
     from edgekit.network import Network
+
+    if is_v8:
+        return build_v8(name, classes=classes, width=width, depth=depth, image_size=image_size, widest=widest)
 
     net = Network(name)
     image = net.input("image", ("batch", 3, *image_size), is_spatial=True)
@@ -251,12 +258,23 @@ FAMILY = Family(
         "m": _published(640, 0.75, 0.67, _paper(25.3, 73.8, 0.02)),
         "l": _published(640, 1.0, 1.0, _paper(54.2, 155.6, 0.02)),
         "x": _published(640, 1.25, 1.33, _paper(99.1, 281.9, 0.02)),
+        "v8-nano": Size(
+            {"width": 0.25, "depth": 0.33, "widest": 1024, "is_v8": True, "image_size": (320, 320)},
+            processing=_processing(320, _COCO, 1 / 255),
+            paper=Paper(
+                "ultralytics/ultralytics, README of v8: 3.2 M parameters; its 8.7 GFLOPs of 640 x 640 are 1.09 G"
+                " multiply-accumulates of 320 x 320",
+                parameters=3_157_200,
+                macs=1_087_500_000,
+                tolerance=0.01,
+            ),
+        ),
     },
     published="s",
     processing=_processing(96, ("circle", "square", "triangle"), 1 / 255),
     data="scenes",
     metric="map50",
-    score=0.979,
+    score=0.976,
     tolerance=0.03,
     training=Training(
         loss=detection_loss,

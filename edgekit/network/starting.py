@@ -16,7 +16,8 @@ def starting_weights(network: Record, seed: int = 0) -> dict[str, np.ndarray]:
     """float32 arrays for every weight of `network`, by name.
 
     Rules: ``zeros``, ``ones``; ``he`` (normal, variance 2 / fan-out: He et al. 2015, arXiv:1502.01852); ``glorot``
-    (uniform: Glorot and Bengio 2010); ``recurrent`` (uniform within 1 / sqrt(units)); ``normal:STD``; ``value:X``.
+    (uniform: Glorot and Bengio 2010); ``recurrent`` (uniform within 1 / sqrt(units)); ``normal:STD``; ``value:X``;
+    ``count`` (0, 1, 2, ... in order).
     """
     return {name: _draw(param, seed) for name, param in network.params.items()}
 
@@ -26,6 +27,8 @@ def _draw(param: Param, seed: int) -> np.ndarray:
     if rule in ("zeros", "ones", "value"):
         value = {"zeros": 0.0, "ones": 1.0}.get(rule)
         return np.full(param.shape, float(argument) if value is None else value, np.float32)
+    if rule == "count":
+        return np.arange(param.size, dtype=np.float32).reshape(param.shape)
     digest = hashlib.sha256(f"{seed}/{param.name}".encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     out, fan_in = param.shape[0], int(np.prod(param.shape[1:]))

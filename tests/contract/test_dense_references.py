@@ -18,6 +18,7 @@ from edgekit.network.torch_form import to_torch
 from edgekit.scoring import score
 from edgekit.training.step import run_of
 from tests.contract import plain_modules as plain
+from tests.contract.plain_yolo_v8 import YoloV8
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -197,6 +198,16 @@ def test_published_yolox_costs_as_much_as_the_plain_one() -> None:
     with torch.device("meta"):
         assert count_macs(yolo.FAMILY.network("s")) == macs_of(plain.Yolo(32, 1, 80, plain.Conv), 1, 3, 640, 640)
         assert count_macs(yolo.FAMILY.network("nano")) == macs_of(plain.Yolo(16, 1, 80, plain.Pair), 1, 3, 416, 416)
+
+
+def test_yolo_v8_is_as_its_diagram_says() -> None:
+    settings = {"width": 0.125, "depth": 0.67, "image_size": (64, 64), "classes": 5}
+    network = yolo.FAMILY.network("v8-nano", **settings)
+    agree(network, YoloV8([8, 16, 32, 64, 128], [2, 4, 4, 2], 5), 2, 3, 64, 64, tolerance=2e-5)
+    with torch.device("meta"):
+        nano = YoloV8([16, 32, 64, 128, 256], [1, 2, 2, 1], 80)
+        convolutions = macs_of(nano, 1, 3, 320, 320)
+    assert count_macs(yolo.FAMILY.network("v8-nano")) == convolutions + 2100 * 4 * 16
 
 
 # What the tiny weights can do

@@ -92,6 +92,24 @@ class TestRecurrent:
                 last = torch.cat([sequence[:, -1, :64], sequence[:, 0, 64:]], 1)
             torch.testing.assert_close(to_torch(network, weights)(x), plain["fc"](last), rtol=1e-5, atol=1e-6)
 
+    def test_layers_are_stacked_as_torch_stacks_them(self) -> None:
+        network = LSTM.network("2x128", steps=20)
+        weights = drawn(network)
+        plain = torch.nn.LSTM(40, 128, num_layers=2, batch_first=True)
+        stacked = {
+            f"{part}_l{layer}": torch.from_numpy(weights[f"{name}.{part}_l0"])
+            for layer, name in enumerate(("below.0", "rnn"))
+            for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+        plain.load_state_dict(stacked)
+        x = torch.randn(2, 20, 40, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            last = plain(x)[0][:, -1]
+            wanted = torch.nn.functional.linear(
+                last, *(torch.from_numpy(weights[f"fc.{p}"]) for p in ("weight", "bias"))
+            )
+            torch.testing.assert_close(to_torch(network, weights)(x), wanted, rtol=1e-5, atol=1e-6)
+
     @pytest.mark.parametrize(
         ("family", "size", "memory_kb"),
         [
@@ -177,16 +195,19 @@ def test_autoencoder_equals_the_reference_of_mlperf_tiny() -> None:
 class PlainWaveNet(torch.nn.Module):
     """As section 2 of arXiv:1609.03499 has it: figure 4, with dilated convolutions cut at the front."""
 
-    def __init__(self, blocks: int, layers: int, residual: int, gated: int, skip: int, end: int, first_kernel: int):
+    def __init__(
+        self, blocks: int, layers: int, residual: int, gated: int, skip: int, end: int, first_kernel: int,
+        kernel: int = 2, said: int = 256,
+    ):  # fmt: skip
         super().__init__()
         conv = torch.nn.Conv1d
         self.dilations = [2**layer for _ in range(blocks) for layer in range(layers)]
         self.start_conv = conv(1, residual, first_kernel)
-        self.filter_convs = torch.nn.ModuleList(conv(residual, gated, 2, dilation=d) for d in self.dilations)
-        self.gate_convs = torch.nn.ModuleList(conv(residual, gated, 2, dilation=d) for d in self.dilations)
+        self.filter_convs = torch.nn.ModuleList(conv(residual, gated, kernel, dilation=d) for d in self.dilations)
+        self.gate_convs = torch.nn.ModuleList(conv(residual, gated, kernel, dilation=d) for d in self.dilations)
         self.residual_convs = torch.nn.ModuleList(conv(gated, residual, 1) for _ in self.dilations)
         self.skip_convs = torch.nn.ModuleList(conv(gated, skip, 1) for _ in self.dilations)
-        self.end_conv_1, self.end_conv_2 = conv(skip, end, 1), conv(end, 256, 1)
+        self.end_conv_1, self.end_conv_2 = conv(skip, end, 1), conv(end, said, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         def before(x: torch.Tensor, reach: int) -> torch.Tensor:
@@ -195,7 +216,7 @@ class PlainWaveNet(torch.nn.Module):
         x = self.start_conv(before(x.transpose(1, 2), self.start_conv.kernel_size[0] - 1))
         total: Any = 0
         for index, dilation in enumerate(self.dilations):
-            past = before(x, dilation)
+            past = before(x, dilation * (self.filter_convs[index].kernel_size[0] - 1))
             inner = torch.tanh(self.filter_convs[index](past)) * torch.sigmoid(self.gate_convs[index](past))
             total = total + self.skip_convs[index](inner)
             x = x + self.residual_convs[index](inner)
@@ -228,8 +249,9 @@ class TestWaveNet:
             ({"blocks": 1, "layers": 10, "first_kernel": 1}, 1024),  # section 2.1: a block 1, 2, 4, ..., 512
             ({"blocks": 3, "layers": 10, "first_kernel": 1}, 3070),
             (WAVENET.size("tiny").settings, 257),
+            ({"blocks": 2, "layers": 6, "first_kernel": 1, "kernel": 3, "said": 1}, 253),
         ],
-        ids=["one block", "published", "tiny"],
+        ids=["one block", "published", "tiny", "three samples"],
     )
     def test_depends_on_the_receptive_field_and_nothing_else(self, settings: dict[str, int], field: int) -> None:
         narrow = {**settings, "residual": 4, "gated": 4, "skip": 4, "end": 4}
