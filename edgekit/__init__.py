@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from edgekit import errors as errors
     from edgekit.bundle import Artifact as Artifact
     from edgekit.bundle import Bundle as Bundle
+    from edgekit.comparison import compare as compare
     from edgekit.conversion import convert as convert
     from edgekit.evaluation import evaluate as evaluate
     from edgekit.inspection import inspect as inspect
     from edgekit.loading import load as load
+    from edgekit.optimization import optimize as optimize
     from edgekit.profiling import profile as profile
     from edgekit.recipe import Recipe as Recipe
     from edgekit.runtime import Session as Session
@@ -36,10 +38,12 @@ _PLACES = {
     "Signature": "edgekit.spec",
     "Target": "edgekit.target",
     "TensorSpec": "edgekit.spec",
+    "compare": "edgekit.comparison",
     "convert": "edgekit.conversion",
     "evaluate": "edgekit.evaluation",
     "inspect": "edgekit.inspection",
     "load": "edgekit.loading",
+    "optimize": "edgekit.optimization",
     "profile": "edgekit.profiling",
 }
 

@@ -2,8 +2,8 @@
 
 Built-in entries are the tables below; a package adds its own through the entry-point groups of the same names
 (``edgekit.runtimes``, ``edgekit.converters``, ``edgekit.targets``, ``edgekit.models``, ``edgekit.families``,
-``edgekit.datasets``, ``edgekit.metrics``). Being listed promises nothing: whether a runtime works here is answered by
-its `probe()`, which really tries it.
+``edgekit.datasets``, ``edgekit.metrics``, ``edgekit.devices``). Being listed promises nothing: whether a runtime works
+here is answered by its `probe()`, which really tries it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from edgekit.errors import UnavailableError, UnsupportedError
 from edgekit.record import Record
 
-__all__ = ["CONVERTERS", "FAMILIES", "MODELS", "RUNTIMES", "TARGETS", "Probe", "Registry", "installed"]
+__all__ = ["CONVERTERS", "DEVICES", "FAMILIES", "MODELS", "RUNTIMES", "TARGETS", "Probe", "Registry", "installed"]
 
 
 class Probe(Record):
@@ -219,24 +219,68 @@ DATASETS = Registry(
     },
 )
 
+READERS = Registry(
+    "edgekit.readers",
+    "form of data",
+    {  # the first that accepts reads
+        "listing": "edgekit.readers.listing:READER",
+        "yolo": "edgekit.readers.yolo:READER",
+        "voc": "edgekit.readers.voc:READER",
+        "coco": "edgekit.readers.coco:READER",
+        "table": "edgekit.readers.table:READER",
+        "arrays": "edgekit.readers.arrays:READER",
+        "folder": "edgekit.readers.folder:READER",
+    },
+)
+
 METRICS = Registry(
     "edgekit.metrics",
     "metric",
     {
         "top1": "edgekit.metrics.classification:TOP1",
         "top5": "edgekit.metrics.classification:TOP5",
-        "auc": "edgekit.metrics.classification:AUC",
+        "accuracy": "edgekit.metrics.classification:ACCURACY",
+        "balanced-accuracy": "edgekit.metrics.classification:BALANCED_ACCURACY",
+        "precision": "edgekit.metrics.classification:PRECISION",
+        "precision-micro": "edgekit.metrics.classification:PRECISION_MICRO",
+        "precision-weighted": "edgekit.metrics.classification:PRECISION_WEIGHTED",
+        "recall": "edgekit.metrics.classification:RECALL",
+        "recall-micro": "edgekit.metrics.classification:RECALL_MICRO",
+        "recall-weighted": "edgekit.metrics.classification:RECALL_WEIGHTED",
+        "f1": "edgekit.metrics.classification:F1",
+        "f1-micro": "edgekit.metrics.classification:F1_MICRO",
+        "f1-weighted": "edgekit.metrics.classification:F1_WEIGHTED",
+        "auc": "edgekit.metrics.ranking:AUC",
+        "auc-pr": "edgekit.metrics.ranking:AUC_PR",
+        "log-loss": "edgekit.metrics.probabilities:LOG_LOSS",
+        "ece": "edgekit.metrics.probabilities:ECE",
         "map50": "edgekit.metrics.detection:MAP50",
+        "map75": "edgekit.metrics.detection:MAP75",
         "map": "edgekit.metrics.detection:MAP",
-        "miou": "edgekit.metrics.images:MIOU",
+        "map-small": "edgekit.metrics.detection:MAP_SMALL",
+        "map-medium": "edgekit.metrics.detection:MAP_MEDIUM",
+        "map-large": "edgekit.metrics.detection:MAP_LARGE",
+        "map50-voc": "edgekit.metrics.detection:MAP50_VOC",
+        "miou": "edgekit.metrics.masks:MIOU",
+        "dice": "edgekit.metrics.masks:DICE",
+        "pixel-accuracy": "edgekit.metrics.masks:PIXEL_ACCURACY",
         "psnr": "edgekit.metrics.images:PSNR",
         "ssim": "edgekit.metrics.images:SSIM",
+        "cer": "edgekit.metrics.reading:CER",
+        "wer": "edgekit.metrics.reading:WER",
         "rmse": "edgekit.metrics.numbers:RMSE",
         "mae": "edgekit.metrics.numbers:MAE",
+        "r2": "edgekit.metrics.numbers:R2",
         "perplexity": "edgekit.metrics.numbers:PERPLEXITY",
         "bits-per-token": "edgekit.metrics.numbers:BITS_PER_TOKEN",
         "frechet": "edgekit.metrics.generation:FRECHET",
     },
+)
+
+DEVICES = Registry(
+    "edgekit.devices",
+    "kind of device",
+    {"ssh": "edgekit.devices.ssh:access", "adb": "edgekit.devices.adb:access"},
 )
 
 TARGETS = Registry("edgekit.targets", "target", {})

@@ -12,7 +12,6 @@ from tests import assets
 
 ON_DEMAND = {
     "arm64": "aarch64 under emulation",
-    "web": "headless Chromium",
     "npu": "an NPU toolchain",
     "slow": "minutes",
 }

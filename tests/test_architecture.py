@@ -24,18 +24,29 @@ FLOORS = {
     0: ("cores", "errors", "hashing", "record", "spec"),
     1: (
         *("bundle", "staging"),
-        *("datasets", "decoding", "feeds", "labels", "packages", "processing", "rows", "samples"),  # the user's data
+        *("datasets", "decoding", "feeds", "labels", "packages", "processing", "readers", "rows", "samples"),
         *("card", "converter", "environment", "family", "graph", "opening", "parity", "recipe"),
-        *("lanes", "registry", "runtime", "target", "trial", "validation", "worker"),
+        *("lanes", "registry", "runtime", "target", "tracing", "trial", "validation", "worker"),
         *("about", "cache", "catalog", "hubs", "network", "ops", "weights", "wire"),
-        *("metrics", "scoring"),
+        *("metrics", "scoring", "sources"),
         *("batching", "deadline", "isolation", "pooling", "stateful", "streaming"),  # ways to drive a session
     ),
     2: ("plan", *ROOMS),
     3: (
-        *("conversion", "diagnosis", "evaluation", "inspection", "loading", "profiling", "verification"),  # the verbs
+        *(
+            "comparison",
+            "conversion",
+            "diagnosis",
+            "evaluation",
+            "inspection",
+            "loading",
+            "optimization",
+            "profiling",
+            "verification",
+        ),  # the verbs
+        "reporting",
         *("choosing", "variants"),
-        *("making", "measuring", "named_files", "serving", "training"),
+        *("devices", "evaluating", "making", "measuring", "named_files", "optimizing", "serving", "training"),
     ),
     4: ("report",),
     5: ("__main__", "cli"),
@@ -48,7 +59,7 @@ FACE = 7
 
 PUBLIC = {
     *("Artifact", "Bundle", "Recipe", "Session", "Signature", "Target", "TensorSpec"),
-    *("convert", "evaluate", "inspect", "load", "profile"),
+    *("compare", "convert", "evaluate", "inspect", "load", "optimize", "profile"),
     "errors",
 }
 

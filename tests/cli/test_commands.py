@@ -31,6 +31,7 @@ def test_inspect_shows_signature_and_variants(typed: Type, null_bundle: Path) ->
         (("inspect", "BUNDLE"), "edgekit.inspection"),
         (("verify", "BUNDLE", "--runtime", "null"), "edgekit.verification"),
         (("profile", "BUNDLE", "--rounds", "1"), "edgekit.profile"),
+        (("compare", "BUNDLE", "BUNDLE", "--no-latency"), "edgekit.comparison"),
         (("predict", "BUNDLE", "INPUT"), "edgekit.prediction"),
         (("list", "targets"), "edgekit.list"),
         (("list", "runtimes"), "edgekit.list"),
